@@ -15,6 +15,7 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['integration-tests/**/*.test.ts'],
+          globalSetup: 'integration-tests/isolation.ts',
           pool: 'forks', // setns(2) needs the test to run on its process's main thread
           testTimeout: 60_000,
           hookTimeout: 60_000,

@@ -1,5 +1,3 @@
-import { constants } from 'node:os'
-
 /**
  * A system call or a netlink request that the kernel refused. The facts are fields; the sentence is derived.
  * Decide on `code`, never on the text.
@@ -32,14 +30,66 @@ export function isKernelError(error: unknown, ...codes: readonly string[]): erro
   return error instanceof KernelError && codes.includes(error.code)
 }
 
-/** Symbolic name of a positive errno, `E<n>` when this platform has no name for it. */
-export function errnoCode(errno: number): string {
-  for (const [name, value] of Object.entries(constants.errno)) if (value === errno) return name
-  return kernelOnly[errno] ?? `E${errno}`
-}
+/** Symbolic name of a positive errno, `E<n>` for one not in the table. */
+export const errnoCode = (errno: number): string => errnoNames[errno] ?? `E${errno}`
 
-/** errno values that the kernel returns although errno(3) has no name for them (include/linux/errno.h). */
-const kernelOnly: Readonly<Record<number, string>> = { 85: 'ERESTART', 512: 'ERESTARTSYS', 524: 'ENOTSUPP' }
+/** include/uapi/asm-generic/errno*.h; 524 is internal to the kernel and comes through all the same. */
+const errnoNames: Readonly<Record<number, string>> = {
+  1: 'EPERM',
+  2: 'ENOENT',
+  3: 'ESRCH',
+  4: 'EINTR',
+  5: 'EIO',
+  6: 'ENXIO',
+  7: 'E2BIG',
+  8: 'ENOEXEC',
+  9: 'EBADF',
+  11: 'EAGAIN',
+  12: 'ENOMEM',
+  13: 'EACCES',
+  14: 'EFAULT',
+  16: 'EBUSY',
+  17: 'EEXIST',
+  18: 'EXDEV',
+  19: 'ENODEV',
+  20: 'ENOTDIR',
+  21: 'EISDIR',
+  22: 'EINVAL',
+  23: 'ENFILE',
+  24: 'EMFILE',
+  25: 'ENOTTY',
+  26: 'ETXTBSY',
+  27: 'EFBIG',
+  28: 'ENOSPC',
+  30: 'EROFS',
+  32: 'EPIPE',
+  33: 'EDOM',
+  34: 'ERANGE',
+  36: 'ENAMETOOLONG',
+  38: 'ENOSYS',
+  39: 'ENOTEMPTY',
+  40: 'ELOOP',
+  71: 'EPROTO',
+  75: 'EOVERFLOW',
+  85: 'ERESTART',
+  88: 'ENOTSOCK',
+  90: 'EMSGSIZE',
+  92: 'ENOPROTOOPT',
+  93: 'EPROTONOSUPPORT',
+  95: 'EOPNOTSUPP',
+  97: 'EAFNOSUPPORT',
+  98: 'EADDRINUSE',
+  99: 'EADDRNOTAVAIL',
+  100: 'ENETDOWN',
+  101: 'ENETUNREACH',
+  104: 'ECONNRESET',
+  105: 'ENOBUFS',
+  107: 'ENOTCONN',
+  110: 'ETIMEDOUT',
+  111: 'ECONNREFUSED',
+  113: 'EHOSTUNREACH',
+  524: 'ENOTSUPP',
+}
 
 const sentences: Readonly<Record<string, string>> = {
   EPERM: 'operation not permitted',

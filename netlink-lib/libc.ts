@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module'
 import { KernelError } from './errors.ts'
 
 /*
@@ -72,7 +71,7 @@ function loadKoffi(): Koffi {
     }
     koffi = module.exports as Koffi
   } else {
-    koffi = createRequire(import.meta.url)('koffi') as Koffi
+    koffi = process.getBuiltinModule('node:module').createRequire(import.meta.url)('koffi') as Koffi
   }
   library = koffi.load(null)
   return koffi

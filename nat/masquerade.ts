@@ -1,0 +1,46 @@
+import type { Attachment, AttachmentId } from '../config/attachment.ts'
+import type { Cidr } from '../netlink-lib/ip.ts'
+import { nftablesMasquerade, nftablesMasqueradeIfSupported } from './masquerade-nftables.ts'
+
+/**
+ * Source translation: what a container sends out of its network's subnet leaves the host with the host's own address.
+ * Nothing is opened before the first use. {@link Symbol.dispose} closes the socket, which costs an RCU wait: a caller
+ * that also deletes a link sends the rules first and closes last, so that the two waits overlap.
+ */
+export interface Masquerade extends Disposable {
+  /**
+   * Translates what these addresses send, except to their own subnet (given by the prefix length), to multicast and to
+   * `exempt`. Repeating it for the same attachment is fine; an address of another attachment is refused.
+   */
+  add(attachment: Attachment, addresses: readonly Cidr[], exempt?: readonly Cidr[]): void
+  /** Succeeds when there is nothing to delete. With `addresses` its cost does not depend on who else is attached. */
+  del(attachment: Attachment, addresses?: readonly string[]): void
+  /** Throws, naming what {@link add} would have made and is not there. */
+  check(attachment: Attachment, addresses: readonly Cidr[], exempt?: readonly Cidr[]): void
+  /** Deletes what belongs to this network and to none of the valid attachments. */
+  collect(network: string, valid: readonly AttachmentId[]): void
+}
+
+export type MasqueradeBackend = 'auto' | 'nftables' | 'iptables'
+
+/** `auto` is nftables when the kernel has nf_tables, else iptables. */
+export function openMasquerade(backend: MasqueradeBackend): Masquerade {
+  if (backend === 'nftables') return nftablesMasquerade()
+  if (backend === 'iptables') return iptablesMasquerade()
+  let chosen: Masquerade | undefined
+  const choose = () => {
+    chosen ??= nftablesMasqueradeIfSupported() ?? iptablesMasquerade()
+    return chosen
+  }
+  return {
+    add: (...call) => choose().add(...call),
+    del: (...call) => choose().del(...call),
+    check: (...call) => choose().check(...call),
+    collect: (...call) => choose().collect(...call),
+    [Symbol.dispose]: () => chosen?.[Symbol.dispose](),
+  }
+}
+
+function iptablesMasquerade(): Masquerade {
+  throw new Error('masquerade backend "iptables" is not available yet; use "nftables" or "auto"')
+}

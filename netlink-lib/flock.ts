@@ -1,0 +1,43 @@
+import { closeSync, constants as fsConstants, fstatSync, openSync } from 'node:fs'
+import { constants } from 'node:os'
+import { KernelError } from './errors.ts'
+import { lastErrno, libc } from './libc.ts'
+
+const LOCK_EX = 2
+const LOCK_NB = 4
+const O_CLOEXEC = 0o2000000 // the same on every architecture that Node runs on; node:fs doesn't name it
+
+export interface OpenFile extends Disposable {
+  readonly fd: number
+}
+
+/** Opens a file close-on-exec; take it with `using`. */
+export function openFile(path: string, flags: number, mode?: number): OpenFile {
+  const fd = openSync(path, flags | O_CLOEXEC, mode)
+  return { fd, [Symbol.dispose]: () => closeSync(fd) }
+}
+
+/**
+ * Runs `work` while holding the exclusive flock(2) of the file, which is created when absent and never deleted: to
+ * delete it would let two processes lock two files of the same name. Throws {@link KernelError} EAGAIN when the lock
+ * stays taken for `timeoutMs`.
+ */
+export function withLock<T>(path: string, timeoutMs: number, work: () => T): T {
+  const deadline = performance.now() + timeoutMs
+  for (;;) {
+    using file = openFile(path, fsConstants.O_CREAT | fsConstants.O_RDONLY, 0o750)
+    lock(file.fd, path, deadline)
+    // Someone removed the whole folder while we waited: this lock excludes nobody who comes later.
+    if (fstatSync(file.fd).nlink > 0) return work()
+  }
+}
+
+/** A blocking flock has no timeout, and Node has no signal to interrupt it with: so ask, sleep a little, ask again. */
+function lock(fd: number, path: string, deadline: number): void {
+  for (let pause = 0.2; libc.flock(fd, LOCK_EX | LOCK_NB) < 0; pause = Math.min(pause * 1.5, 5)) {
+    const errno = lastErrno()
+    if (errno === constants.errno.EINTR) continue
+    if (errno !== constants.errno.EAGAIN || performance.now() >= deadline) throw new KernelError('lock', path, errno)
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, pause)
+  }
+}

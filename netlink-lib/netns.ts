@@ -1,0 +1,141 @@
+import fs from 'node:fs'
+import { isKernelError, KernelError } from './errors.ts'
+import { checked, lastErrno, libc } from './libc.ts'
+
+const newNetwork = 0x40000000 // CLONE_NEWNET
+const getNamespaceType = 0xb703 // NS_GET_NSTYPE, include/uapi/linux/nsfs.h
+const mountFlags = { bind: 0x1000, rec: 0x4000, shared: 0x100000 } // MS_*
+const detach = 2 // MNT_DETACH
+
+/** Where ip(8) pins named network namespaces. */
+export const netnsDirectory = '/run/netns'
+
+/** The calling thread's own network namespace; `thread-self`, because setns(2) moves only the thread. */
+const ownNamespace = '/proc/thread-self/ns/net'
+
+type NotAPromise<T> = T extends PromiseLike<unknown> ? never : T
+
+/** The path is there but is no network namespace: a plain file left behind by an unmount, or another kind. */
+export class NotANetns extends Error {
+  override readonly name = 'NotANetns'
+  constructor(readonly path: string) {
+    super(`${path} is not a network namespace`)
+  }
+}
+
+/** A network namespace held open by its file descriptor. */
+export class Netns implements Disposable {
+  private constructor(
+    /** As the caller wrote it. */
+    readonly path: string,
+    readonly fd: number,
+  ) {}
+
+  /** Opens a namespace; ENOENT when the path is gone, {@link NotANetns} when it is something else. */
+  static open(path: string): Netns {
+    let fd: number
+    try {
+      fd = fs.openSync(path, fs.constants.O_RDONLY)
+    } catch (error) {
+      throw new KernelError('open network namespace', path, -(error as { errno?: number }).errno! || 2)
+    }
+    if (libc.ioctl(fd, getNamespaceType) === newNetwork) return new Netns(path, fd)
+    fs.closeSync(fd)
+    throw new NotANetns(path)
+  }
+
+  /** Opens a namespace, or undefined when there is none at the path: nothing, a dead process, or a leftover file. */
+  static find(path: string): Netns | undefined {
+    try {
+      return Netns.open(path)
+    } catch (error) {
+      if (error instanceof NotANetns || isKernelError(error, 'ENOENT', 'ESRCH', 'ENOTDIR')) return undefined
+      throw error
+    }
+  }
+
+  /** The namespace the calling thread is in. */
+  static own(): Netns {
+    return Netns.open(ownNamespace)
+  }
+
+  [Symbol.dispose](): void {
+    fs.closeSync(this.fd)
+  }
+
+  /** Identity: two descriptors are the same namespace when this is equal. */
+  get identity(): string {
+    const { dev, ino } = fs.fstatSync(this.fd)
+    return `${dev}:${ino}`
+  }
+
+  /**
+   * Runs `work` inside this namespace. Only synchronous work: a promise would resume on the way back, and Node's
+   * asynchronous fs calls run on threads that never left. When the way back fails the process ends, because nothing
+   * it does afterwards could be trusted to happen in the right place.
+   */
+  run<T>(work: () => NotAPromise<T> & T): T {
+    using home = Netns.own()
+    checked(libc.setns(this.fd, newNetwork), 'enter network namespace', this.path)
+    try {
+      return work()
+    } finally {
+      if (libc.setns(home.fd, newNetwork) < 0) {
+        fs.writeSync(2, `cannot leave network namespace ${this.path}: errno ${lastErrno()}\n`)
+        process.exit(70)
+      }
+    }
+  }
+}
+
+/**
+ * Creates a network namespace pinned at `/run/netns/NAME`, as `ip netns add` does, so that it outlives this process
+ * and ip(8) sees it. Throws EEXIST when the name is taken.
+ */
+export function createNamedNetns(name: string): string {
+  const path = `${netnsDirectory}/${name}`
+  shareNetnsDirectory()
+  try {
+    fs.closeSync(fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, 0))
+  } catch (error) {
+    throw new KernelError('create network namespace', name, -(error as { errno?: number }).errno! || 17)
+  }
+  try {
+    using home = Netns.own()
+    checked(libc.unshare(newNetwork), 'create network namespace', name)
+    try {
+      checked(libc.mount(ownNamespace, path, 'none', mountFlags.bind, null), 'pin network namespace', path)
+    } finally {
+      checked(libc.setns(home.fd, newNetwork), 'return to network namespace of', 'the host')
+    }
+  } catch (error) {
+    fs.unlinkSync(path)
+    throw error
+  }
+  return path
+}
+
+/** /run/netns must be a shared mount point, so that namespaces pinned here appear in other mount namespaces too. */
+function shareNetnsDirectory(): void {
+  fs.mkdirSync(netnsDirectory, { recursive: true, mode: 0o755 })
+  const share = () => libc.mount('', netnsDirectory, 'none', mountFlags.shared | mountFlags.rec, null)
+  if (share() === 0) return
+  const errno = lastErrno()
+  if (errno !== 22) throw new KernelError('make mount shared', netnsDirectory, errno) // EINVAL: not a mount point yet
+  checked(
+    libc.mount(netnsDirectory, netnsDirectory, 'none', mountFlags.bind | mountFlags.rec, null),
+    'bind mount',
+    netnsDirectory,
+  )
+  checked(share(), 'make mount shared', netnsDirectory)
+}
+
+/** Unpins a named namespace; it ends when its last process does. Absent is done. */
+export function deleteNamedNetns(name: string): void {
+  const path = `${netnsDirectory}/${name}`
+  if (libc.umount2(path, detach) < 0) {
+    const errno = lastErrno()
+    if (errno !== 22 && errno !== 2) throw new KernelError('unpin network namespace', path, errno) // EINVAL, ENOENT
+  }
+  fs.rmSync(path, { force: true })
+}

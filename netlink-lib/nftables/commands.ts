@@ -1,0 +1,180 @@
+import type { Cidr } from '../ip.ts'
+import { flags, type Request } from '../socket.ts'
+import type { Expression } from './expressions.ts'
+import {
+  chainMessage,
+  dataTypes,
+  type Element,
+  elementsMessage,
+  families,
+  messageTypes,
+  ruleMessage,
+  setFlags,
+  setMessage,
+  tableMessage,
+} from './messages.ts'
+
+/*
+ * The verbs of nft(8), each as one command of a transaction. `create…` is exclusive: it is refused with EEXIST when the
+ * object is there already.
+ */
+
+/** One message of a transaction, with the words for the error text. */
+export type Command = Request
+
+export interface TableRef {
+  readonly family: keyof typeof families
+  readonly name: string
+}
+
+const exclusive = flags.create | flags.exclusive
+const nonRecursive = 0x100 // NLM_F_NONREC: refuse with EBUSY what still has content
+
+export const nameOf = (table: TableRef): string => `${table.family} ${table.name}`
+
+const within = (table: TableRef, name: string) => `${name} in table ${nameOf(table)}`
+
+const userdata = (comment?: string) => (comment === undefined ? undefined : { comment })
+
+export const createTable = (table: TableRef, comment?: string): Command => ({
+  type: messageTypes.newTable,
+  flags: exclusive,
+  body: tableMessage.encode({
+    family: families[table.family],
+    name: table.name,
+    flags: 0,
+    userdata: userdata(comment),
+  }),
+  operation: 'create table',
+  subject: nameOf(table),
+})
+
+/** Refused with EBUSY unless it is empty. */
+export const deleteTable = (table: TableRef): Command => ({
+  type: messageTypes.deleteTable,
+  flags: nonRecursive,
+  body: tableMessage.encode({ family: families[table.family], name: table.name }),
+  operation: 'delete table',
+  subject: nameOf(table),
+})
+
+/** Where a base chain is attached. */
+export interface Hook {
+  readonly type: 'nat' | 'filter' | 'route'
+  /** enum nf_inet_hooks. */
+  readonly number: number
+  readonly priority: number
+}
+
+/** enum nf_inet_hooks. */
+export const hooks = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 } as const
+
+export const createChain = (table: TableRef, name: string, hook?: Hook): Command => ({
+  type: messageTypes.newChain,
+  flags: exclusive,
+  body: chainMessage.encode({
+    family: families[table.family],
+    table: table.name,
+    name,
+    type: hook?.type,
+    hook: hook && { number: hook.number, priority: hook.priority },
+  }),
+  operation: 'create chain',
+  subject: within(table, name),
+})
+
+/** Deletes the chain with its rules; refused with EBUSY while anything jumps to it. */
+export const deleteChain = (table: TableRef, name: string): Command => ({
+  type: messageTypes.deleteChain,
+  body: chainMessage.encode({ family: families[table.family], table: table.name, name }),
+  operation: 'delete chain',
+  subject: within(table, name),
+})
+
+export const appendRule = (
+  table: TableRef,
+  chain: string,
+  expressions: readonly Expression[],
+  comment?: string,
+): Command => ({
+  type: messageTypes.newRule,
+  flags: flags.create | flags.append,
+  body: ruleMessage.encode({
+    family: families[table.family],
+    table: table.name,
+    chain,
+    expressions,
+    userdata: userdata(comment),
+  }),
+  operation: 'append rule to chain',
+  subject: within(table, chain),
+})
+
+/** Deletes all rules of the chain. */
+export const flushChain = (table: TableRef, chain: string): Command => ({
+  type: messageTypes.deleteRule,
+  body: ruleMessage.encode({ family: families[table.family], table: table.name, chain }),
+  operation: 'flush chain',
+  subject: within(table, chain),
+})
+
+/** A map from addresses to verdicts. `id` is unique among the sets created in one transaction. */
+export const createVerdictMap = (
+  table: TableRef,
+  name: string,
+  key: Cidr['family'],
+  id: number,
+  comment: string,
+): Command => ({
+  type: messageTypes.newSet,
+  flags: exclusive,
+  body: setMessage.encode({
+    family: families[table.family],
+    table: table.name,
+    name,
+    flags: setFlags.map,
+    keyType: key === 4 ? dataTypes.ipv4_addr : dataTypes.ipv6_addr,
+    keyLength: key === 4 ? 4 : 16,
+    dataType: dataTypes.verdict,
+    dataLength: 0,
+    id,
+    userdata: { keyByteOrder: 2, dataByteOrder: 0, dataInterval: 0, comment },
+  }),
+  operation: 'create map',
+  subject: within(table, name),
+})
+
+/** Refused with EBUSY while it has elements or a rule uses it. */
+export const deleteSet = (table: TableRef, name: string): Command => ({
+  type: messageTypes.deleteSet,
+  flags: nonRecursive,
+  body: setMessage.encode({ family: families[table.family], table: table.name, name }),
+  operation: 'delete set',
+  subject: within(table, name),
+})
+
+/** `subject` says whose elements they are. EEXIST: the same one is there; EBUSY: one with other data is there. */
+export const createElements = (
+  table: TableRef,
+  set: string,
+  elements: readonly Element[],
+  subject: string,
+): Command => ({
+  type: messageTypes.newElements,
+  flags: exclusive,
+  body: elementsMessage.encode({ family: families[table.family], table: table.name, set, elements }),
+  operation: `add to ${within(table, set)}`,
+  subject,
+})
+
+export const deleteElements = (
+  table: TableRef,
+  set: string,
+  elements: readonly Element[],
+  subject: string,
+): Command => ({
+  type: messageTypes.deleteElements,
+  body: elementsMessage.encode({ family: families[table.family], table: table.name, set, elements }),
+  operation: `delete from ${within(table, set)}`,
+  subject,
+})

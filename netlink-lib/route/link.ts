@@ -1,0 +1,121 @@
+import { formatIp } from '../ip.ts'
+import { type BridgePort, bridgeData, type LinkMessage, linkFlags, linkMessage, vethData } from './wire.ts'
+
+/** A network link as the kernel describes it. */
+export interface Link {
+  readonly index: number
+  readonly name: string
+  /** `veth`, `bridge`, …; undefined for physical links and lo. */
+  readonly kind?: string
+  readonly mac?: string
+  readonly mtu: number
+  readonly up: boolean
+  readonly loopback: boolean
+  readonly promiscuous: boolean
+  /** Index of the bridge (or bond, …) it is a port of. */
+  readonly master?: number
+  /** Index of a veth's other end, in that end's namespace. */
+  readonly peerIndex?: number
+  readonly alias?: string
+  /** RFC 2863 operational state: 6 is up. */
+  readonly operState: number
+  readonly altNames: readonly string[]
+  /** Settings as a bridge's port. */
+  readonly port?: BridgePort
+  readonly vlanFiltering?: boolean
+}
+
+export function toLink(message: LinkMessage): Link {
+  const { info } = message
+  return {
+    index: message.index!,
+    name: message.name ?? '',
+    kind: info?.kind,
+    mac: message.mac,
+    mtu: message.mtu ?? 0,
+    up: (message.flags! & linkFlags.up) !== 0,
+    loopback: (message.flags! & linkFlags.loopback) !== 0,
+    promiscuous: (message.flags! & linkFlags.promiscuous) !== 0,
+    master: message.master || undefined,
+    peerIndex: message.peerIndex || undefined,
+    alias: message.alias,
+    operState: message.operState ?? 0,
+    altNames: message.altNames ?? [],
+    port: info?.portKind === 'bridge' ? info.portData : undefined,
+    vlanFiltering: info?.kind === 'bridge' && info.data ? bridgeData.decode(info.data).vlanFiltering === 1 : undefined,
+  }
+}
+
+/** What may be said of a link when it is made or changed. */
+export interface LinkSettings {
+  readonly mtu?: number
+  readonly mac?: string
+  /** Index of the bridge to be a port of; 0 takes it out. */
+  readonly master?: number
+  readonly up?: boolean
+  readonly promiscuous?: boolean
+  readonly alias?: string
+  readonly group?: number
+  readonly port?: { readonly hairpin?: boolean; readonly isolated?: boolean }
+}
+
+const asFlag = (on: boolean | undefined) => (on === undefined ? undefined : Number(on))
+
+/** The settings as a message body; header flags change only where a setting says so. */
+export function settingsMessage(settings: LinkSettings): LinkMessage {
+  let flags = 0
+  let change = 0
+  for (const [name, on] of [
+    ['up', settings.up],
+    ['promiscuous', settings.promiscuous],
+  ] as const) {
+    if (on === undefined) continue
+    change |= linkFlags[name]
+    if (on) flags |= linkFlags[name]
+  }
+  return {
+    flags,
+    change,
+    mac: settings.mac,
+    mtu: settings.mtu || undefined,
+    master: settings.master,
+    alias: settings.alias,
+    group: settings.group,
+    info: settings.port && {
+      portKind: 'bridge',
+      portData: { hairpin: asFlag(settings.port.hairpin), isolated: asFlag(settings.port.isolated) },
+    },
+  }
+}
+
+export interface VethSettings extends LinkSettings {
+  readonly name: string
+  /** The other end, born inside the namespace `netnsFd` when that is given. */
+  readonly peer: { readonly name: string; readonly netnsFd?: number; readonly mtu?: number; readonly mac?: string }
+}
+
+export function vethMessage({ name, peer, ...settings }: VethSettings): Buffer {
+  const data = vethData.encode({
+    peer: { name: peer.name, mtu: peer.mtu || undefined, mac: peer.mac, netnsFd: peer.netnsFd },
+  })
+  return linkMessage.encode({ ...settingsMessage(settings), name, info: { kind: 'veth', data } })
+}
+
+export interface BridgeSettings extends LinkSettings {
+  readonly name: string
+  readonly vlanFiltering?: boolean
+}
+
+export function bridgeMessage({ name, vlanFiltering, ...settings }: BridgeSettings): Buffer {
+  const data = vlanFiltering ? bridgeData.encode({ vlanFiltering: 1 }) : undefined
+  return linkMessage.encode({ ...settingsMessage(settings), name, info: { kind: 'bridge', data } })
+}
+
+/** The broadcast address of an IPv4 prefix, as ip(8) sets it; undefined for /31, /32. */
+export function broadcastOf(address: Buffer, prefix: number): string | undefined {
+  if (address.length !== 4 || prefix > 30) return undefined
+  const value = (address.readUInt32BE() | (0xffffffff >>> prefix)) >>> 0
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32BE(value)
+  return formatIp(bytes)
+}

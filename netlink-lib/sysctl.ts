@@ -1,0 +1,43 @@
+import fs from 'node:fs'
+import { KernelError } from './errors.ts'
+
+/**
+ * Network sysctls, as /proc/sys/net shows them to the calling thread: those of its network namespace.
+ * Names are given in parts, because a link's name may contain dots: `['ipv4', 'conf', 'eth0.100', 'arp_notify']`.
+ */
+export type SysctlName = readonly string[]
+
+const fileOf = (name: SysctlName) => `/proc/sys/net/${name.join('/')}`
+
+/** The value, or undefined when this kernel has no such sysctl (IPv6 switched off, feature not built). */
+export function findSysctl(name: SysctlName): string | undefined {
+  try {
+    return fs.readFileSync(fileOf(name), 'utf8').trim()
+  } catch (error) {
+    if ((error as { code?: string }).code === 'ENOENT') return undefined
+    throw failure('read', name, error)
+  }
+}
+
+/** Writes a value only where it differs: /proc/sys is read-only in many containers although all is set as wanted. */
+export function setSysctl(name: SysctlName, value: string): void {
+  if (findSysctl(name) === value) return
+  try {
+    fs.writeFileSync(fileOf(name), value)
+  } catch (error) {
+    throw failure(`write ${value} to`, name, error)
+  }
+}
+
+/** As {@link setSysctl}; a sysctl that this kernel lacks, or may not be changed, is left alone. For niceties only. */
+export function trySysctl(name: SysctlName, value: string): void {
+  try {
+    setSysctl(name, value)
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error
+  }
+}
+
+function failure(operation: string, name: SysctlName, error: unknown): KernelError {
+  return new KernelError(`${operation} sysctl`, `net.${name.join('.')}`, -(error as { errno?: number }).errno! || 5)
+}

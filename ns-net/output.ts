@@ -1,0 +1,29 @@
+import { type CliError, exitCodes } from './errors.ts'
+
+/** What a verb yields: one value, told as JSON or as text. */
+export interface Report {
+  readonly json: unknown
+  readonly text: string
+}
+
+/** Columns with a gutter of two spaces, headings in capitals, `-` for nothing: stable for awk. */
+export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
+  const lines = [headings, ...rows.map((row) => row.map((cell) => cell || '-'))]
+  const widths = headings.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)))
+  return lines
+    .map((line) =>
+      line.map((cell, column) => (column === line.length - 1 ? cell : cell.padEnd(widths[column]!))).join('  '),
+    )
+    .map((line) => `${line.trimEnd()}\n`)
+    .join('')
+}
+
+export function formatReport({ json, text }: Report, asJson: boolean): string {
+  return asJson ? `${JSON.stringify(json, undefined, 2)}\n` : text
+}
+
+/** An error for a person, or the same as JSON; both go to stderr, so that stdout holds results only. */
+export function formatError({ kind, message, hint }: CliError, asJson: boolean): string {
+  if (asJson) return `${JSON.stringify({ error: { code: exitCodes[kind], kind, message, hint } }, undefined, 2)}\n`
+  return `ns-net: ${message}\n${hint ? `hint: ${hint}\n` : ''}`
+}

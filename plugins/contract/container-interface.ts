@@ -1,0 +1,155 @@
+import type { Route as ResultRoute } from '../../ipam/result.ts'
+import { isKernelError } from '../../netlink-lib/errors.ts'
+import { formatCidr, networkOf } from '../../netlink-lib/ip.ts'
+import type { Link } from '../../netlink-lib/route/link.ts'
+import { teardown } from './dispatch.ts'
+import { CniError, codes } from './errors.ts'
+import { type Container, type Host, hostLinkName } from './host.ts'
+import { type Request, requirePrevResult } from './request.ts'
+import type { Interface, Result, ResultIp } from './result.ts'
+
+/** The interface inside the container: made, addressed, checked. What bridge and veth have in common. */
+
+/** An ADD of an interface that is there already is an error of the caller, before anything is made. */
+export function refuseExisting(container: Container, request: Request): void {
+  if (!container.route.findLink(request.ifName)) return
+  throw new CniError(
+    codes.conflict,
+    `interface "${request.ifName}" already exists in ${request.netns}`,
+    'an earlier ADD was not undone: run DEL first, or choose another CNI_IFNAME',
+  )
+}
+
+/** An address that duplicate address detection found in use elsewhere on the link. */
+function refuseDuplicate(ip: ResultIp, link: Link): never {
+  throw new CniError(
+    codes.conflict,
+    `address ${formatCidr(ip.address)} on ${link.name} is already used by another host on the link`,
+    'IPv6 duplicate address detection failed (RFC 4862); choose another address, or unset enabledad',
+  )
+}
+
+/**
+ * Addresses, then up; routes come after, as they need both. Addresses we give are unique already, so IPv6 starts
+ * without duplicate address detection, which would cost 1 to 2 seconds, unless `dad` asks for it.
+ */
+export function addAddresses(
+  container: Container,
+  link: Link,
+  ips: readonly ResultIp[],
+  options: { dad?: boolean } = {},
+): void {
+  const { route, sysctl } = container
+  if (ips.some(({ address }) => address.family === 6)) {
+    for (const each of ['lo', link.name]) sysctl.set(['ipv6', 'conf', each, 'disable_ipv6'], '0')
+    sysctl.try(['ipv6', 'conf', link.name, 'keep_addr_on_down'], '1')
+  }
+  for (const ip of ips) route.addAddress(link, ip.address, options)
+  route.setLink(link, { up: true })
+  if (options.dad) for (const ip of ips) awaitAddress(container, link, ip)
+}
+
+/** Waits until duplicate address detection is over: at most 5 s, asking every 20 ms. */
+function awaitAddress(container: Container, link: Link, ip: ResultIp): void {
+  if (ip.address.family === 4) return
+  const deadline = performance.now() + 5000
+  for (;;) {
+    const found = container.route.listAddresses(link).find(({ address }) => address === ip.address.address)
+    if (found?.dadFailed) refuseDuplicate(ip, link)
+    if (!found?.tentative || performance.now() > deadline) return
+    pause(20)
+  }
+}
+
+/** Blocks the process. */
+export function pause(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
+}
+
+/** The result's routes, each through its own gateway or the first of its family; one that is there already stays. */
+export function addRoutes(
+  container: Container,
+  link: Link,
+  routes: readonly ResultRoute[],
+  ips: readonly ResultIp[],
+): void {
+  for (const { dst, gw, ...rest } of routes) {
+    const gateway = gw ?? ips.find((ip) => ip.gateway !== undefined && ip.address.family === dst.family)?.gateway
+    try {
+      container.route.addRoute({ dst, gateway, link: link.index, ...rest })
+    } catch (error) {
+      if (!isKernelError(error, 'EEXIST')) throw error
+    }
+  }
+}
+
+/** Switches on forwarding for the families of the addresses. Shared by every container of the host: never undone. */
+export function enableForwarding(host: Host, ips: readonly ResultIp[]): void {
+  const has = (family: 4 | 6) => ips.some(({ address }) => address.family === family)
+  if (has(4)) host.sysctl.set(['ipv4', 'ip_forward'], '1')
+  if (has(6)) host.sysctl.set(['ipv6', 'conf', 'all', 'forwarding'], '1')
+}
+
+function missing(what: string, details?: string): never {
+  throw new CniError(codes.checkFailed, `CHECK: ${what}`, details)
+}
+
+/** Deletes the network's links that no valid attachment owns; what does not carry our mark is not looked at. */
+export function collectLinks(host: Host, { network, validAttachments }: Request): void {
+  const valid = new Set(validAttachments.map((attachment) => hostLinkName({ network, ...attachment })))
+  const stale = host.route
+    .listLinks()
+    .filter(({ name, alias, kind }) => kind === 'veth' && alias?.startsWith(`ns-net:${network}:`) && !valid.has(name))
+  teardown(
+    ...stale.map(
+      ({ index }) =>
+        () =>
+          host.route.deleteLink(index),
+    ),
+  )
+}
+
+/** The container's interface of a prevResult: as ADD reported it, and as it is. */
+export function checkInterface(container: Container, request: Request): Link {
+  const { interfaces } = requirePrevResult(request)
+  const reported = interfaces.find(({ name, sandbox }) => name === request.ifName && sandbox)
+  if (!reported) missing(`prevResult has no interface "${request.ifName}" with a sandbox`)
+  if (reported.sandbox !== request.netns)
+    missing(`sandbox of "${request.ifName}" is ${reported.sandbox} in prevResult, CNI_NETNS is ${request.netns}`)
+  const link = container.route.findLink(request.ifName)
+  if (!link) missing(`interface "${request.ifName}" is gone from ${request.netns}`)
+  if (link.kind !== 'veth') missing(`interface "${request.ifName}" is a ${link.kind ?? 'physical'} link, expected veth`)
+  checkReported(reported, link)
+  return link
+}
+
+/** MAC and MTU of a link against what ADD reported. */
+export function checkReported(reported: Interface, link: Link): void {
+  if (reported.mac && reported.mac.toLowerCase() !== link.mac)
+    missing(`MAC of "${link.name}" is ${link.mac}, expected ${reported.mac}`)
+}
+
+/** Every address and route of a prevResult is still on the interface. */
+export function checkAddressing(
+  container: Container,
+  link: Link,
+  { ips, routes, interfaces }: Result,
+  request: Request,
+): void {
+  const addresses = container.route.listAddresses(link)
+  for (const ip of ips) {
+    const owner = ip.interface === undefined ? undefined : interfaces[ip.interface]
+    if (owner && owner.name !== request.ifName) continue
+    const text = formatCidr(ip.address)
+    if (!addresses.some((address) => formatCidr(address) === text))
+      missing(`address ${text} is gone from "${link.name}"`)
+  }
+  for (const { dst, gw, table } of routes) {
+    const isDefault = dst.prefix === 0
+    const wanted = formatCidr(networkOf(dst))
+    const found = container.route
+      .listRoutes(dst.family, { table })
+      .some((route) => formatCidr(route.dst) === wanted && (isDefault || !gw || route.gateway === gw))
+    if (!found) missing(`route ${formatCidr(dst)}${gw ? ` via ${gw}` : ''} is gone from ${request.netns}`)
+  }
+}

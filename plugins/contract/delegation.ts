@@ -1,0 +1,63 @@
+import { spawnSync } from 'node:child_process'
+import fs from 'node:fs'
+import { Section } from '../../config/reader.ts'
+import { CniError, codes, messageOf } from './errors.ts'
+import type { Command, Request } from './request.ts'
+
+/** The first regular file called `type` in the directories of CNI_PATH. */
+export function findExecutable(type: string, path: readonly string[]): string | undefined {
+  for (const directory of path) {
+    const file = `${directory}/${type}`
+    if (fs.statSync(file, { throwIfNoEntry: false })?.isFile()) return file
+  }
+  return undefined
+}
+
+/** True when the file is the image this process runs: what it would do can be done in-process. */
+export function isThisImage(file: string): boolean {
+  const [a, b] = [fs.statSync(file), fs.statSync(process.execPath)]
+  return a.dev === b.dev && a.ino === b.ino
+}
+
+/**
+ * Runs a foreign plugin with the identical environment and the whole configuration, as the spec's "Delegated plugins"
+ * asks; its stderr is passed on, its error object is thrown. Returns what it printed on ADD.
+ */
+export function delegate(file: string, request: Request, command: Command = request.command): Section | undefined {
+  const env = {
+    ...process.env,
+    CNI_COMMAND: command,
+    CNI_CONTAINERID: request.containerId,
+    CNI_NETNS: request.netns,
+    CNI_IFNAME: request.ifName,
+    CNI_ARGS: [...request.args].map(([name, value]) => `${name}=${value}`).join(';'),
+    CNI_PATH: request.path.join(':'),
+  }
+  const { status, stdout, error, signal } = spawnSync(file, {
+    env,
+    input: request.document,
+    stdio: ['pipe', 'pipe', 2],
+  })
+  if (error) throw new CniError(codes.delegate, `cannot run ${file}: ${error.message}`)
+  const printed = stdout.toString('utf8').trim()
+  if (status !== 0) throw delegatedError(file, printed, signal ? `killed by ${signal}` : `exit code ${status}`)
+  return command === 'ADD' ? new Section(parse(file, printed)) : undefined
+}
+
+function parse(file: string, printed: string): Record<string, unknown> {
+  try {
+    return JSON.parse(printed) as Record<string, unknown>
+  } catch (error) {
+    throw new CniError(codes.delegate, `${file} did not print a CNI result: ${messageOf(error)}`, printed.slice(0, 500))
+  }
+}
+
+function delegatedError(file: string, printed: string, ending: string): CniError {
+  try {
+    const { code, msg, details } = JSON.parse(printed) as { code: number; msg: string; details?: string }
+    return new CniError(code, msg, details ?? `said by ${file}`)
+  } catch {
+    // not an error object: its own words are all there is to pass on
+    return new CniError(codes.delegate, `${file} failed with ${ending}`, printed.slice(0, 500) || undefined)
+  }
+}

@@ -1,0 +1,24 @@
+import type { Dns } from '../../ipam/result.ts'
+import type { MasqueradeBackend } from '../../nat/masquerade.ts'
+import { type Ipam, openIpam } from '../contract/ipam.ts'
+import type { Request } from '../contract/request.ts'
+import { parseDns } from '../contract/result.ts'
+
+export interface VethConf {
+  readonly mtu: number | undefined
+  readonly ipMasq: boolean
+  readonly ipMasqBackend: MasqueradeBackend
+  readonly ipam: Ipam
+  readonly dns: Dns | undefined
+}
+
+export function parseVeth(request: Request): VethConf {
+  const { config } = request
+  return {
+    mtu: config.get('mtu')?.integer(0, 65535) || undefined,
+    ipMasq: config.get('ipMasq')?.boolean() ?? false,
+    ipMasqBackend: config.get('ipMasqBackend')?.oneOf('auto', 'nftables', 'iptables') ?? 'auto',
+    ipam: openIpam(request) ?? config.fail('ipam.type', 'missing; a point to point link needs addresses'),
+    dns: parseDns(config.get('dns')?.object()),
+  }
+}

@@ -1,0 +1,138 @@
+import { isKernelError } from '../../netlink-lib/errors.ts'
+import { bitsOf, type Cidr, familyOf, networkOf } from '../../netlink-lib/ip.ts'
+import type { Link } from '../../netlink-lib/route/link.ts'
+import { routeScopes } from '../../netlink-lib/route/wire.ts'
+import {
+  addAddresses,
+  addRoutes,
+  checkAddressing,
+  checkInterface,
+  collectLinks,
+  enableForwarding,
+  refuseExisting,
+} from '../contract/container-interface.ts'
+import { teardown } from '../contract/dispatch.ts'
+import { CniError, codes } from '../contract/errors.ts'
+import { type Container, type Host, hostLinkName, linkMark } from '../contract/host.ts'
+import { addressesToRelease, requireAddresses } from '../contract/ipam.ts'
+import type { Plugin } from '../contract/plugin.ts'
+import { requirePrevResult } from '../contract/request.ts'
+import { mergeDns, type Result, type ResultIp } from '../contract/result.ts'
+import { parseVeth, type VethConf } from './config.ts'
+
+/** The one address of a host: /32 or /128. */
+const single = (address: string): Cidr => ({ address, prefix: bitsOf(familyOf(address)), family: familyOf(address) })
+
+/**
+ * Inside, everything goes through the gateway, the container's own subnet included: the kernel's connected route is
+ * replaced by `gw dev eth0 scope link` and `subnet via gw`.
+ */
+function routeThroughGateway(container: Container, link: Link, { address, gateway }: ResultIp): void {
+  const { route } = container
+  const [subnet, source] = [networkOf(address), address.address]
+  route.deleteRoute({ dst: subnet, link: link.index })
+  route.addRoute({ dst: single(gateway!), link: link.index, source, scope: routeScopes.link })
+  route.addRoute({ dst: subnet, gateway: gateway!, link: link.index, source })
+}
+
+/** Outside, the gateway's address sits on the link itself and a host route leads to the container. */
+function configureHostSide(host: Host, outer: Link, ips: readonly ResultIp[]): void {
+  for (const { address, gateway } of ips) {
+    host.route.addAddress(outer, single(gateway!))
+    try {
+      host.route.addRoute({ dst: single(address.address), link: outer.index, scope: routeScopes.host })
+    } catch (error) {
+      if (!isKernelError(error, 'EEXIST')) throw error
+    }
+  }
+}
+
+export const veth: Plugin<VethConf> = {
+  type: 'veth',
+  parse: parseVeth,
+
+  add(conf, request, host): Result {
+    using container = host.openContainer(request.netns)
+    refuseExisting(container, request)
+    using rollback = host.rollback()
+
+    const lease = requireAddresses(conf.ipam.add())
+    rollback.onFailure('release addresses', () => conf.ipam.del())
+    for (const { address, gateway } of lease.ips)
+      if (!gateway)
+        throw new CniError(
+          codes.invalidConfig,
+          `address ${address.address} has no gateway`,
+          'a point to point link is routed through one: set "gateway" in the ipam section',
+        )
+    const ips = lease.ips.map((ip) => ({ ...ip, interface: 1 }))
+    enableForwarding(host, ips)
+
+    const name = hostLinkName(request)
+    host.route.createVeth({
+      name,
+      mtu: conf.mtu,
+      peer: { name: request.ifName, netnsFd: container.netns.fd, mtu: conf.mtu },
+    })
+    rollback.onFailure(`delete ${name}`, () => host.route.deleteLink(name))
+    host.sysctl.try(['ipv6', 'conf', name, 'accept_ra'], '0')
+    const outer = host.route.getLink(name)
+    host.route.setLink(outer, { up: true, alias: linkMark(request) })
+
+    const inner = container.route.getLink(request.ifName)
+    addAddresses(container, inner, ips)
+    for (const ip of ips) routeThroughGateway(container, inner, ip)
+    addRoutes(container, inner, lease.routes, ips)
+    configureHostSide(host, outer, ips)
+
+    if (conf.ipMasq) {
+      const masquerade = host.masquerade(conf.ipMasqBackend)
+      rollback.onFailure('remove masquerading', () => masquerade.del(request))
+      masquerade.add(
+        request,
+        ips.map(({ address }) => address),
+      )
+    }
+    rollback.commit()
+    return {
+      interfaces: [
+        { name, mac: outer.mac, mtu: outer.mtu },
+        { name: request.ifName, mac: inner.mac, mtu: inner.mtu, sandbox: request.netns },
+      ],
+      ips,
+      routes: lease.routes,
+      dns: mergeDns(conf.dns, lease.dns),
+    }
+  },
+
+  del(conf, request, host): void {
+    teardown(
+      () => conf.ipMasq && host.masquerade(conf.ipMasqBackend).del(request, addressesToRelease(conf.ipam, request)),
+      () => host.route.deleteLink(hostLinkName(request)),
+      () => conf.ipam.del(),
+    )
+  },
+
+  check(conf, request, host): void {
+    const prevResult = requirePrevResult(request)
+    conf.ipam.check()
+    using container = host.openContainer(request.netns)
+    const link = checkInterface(container, request)
+    checkAddressing(container, link, prevResult, request)
+    if (conf.ipMasq)
+      host.masquerade(conf.ipMasqBackend).check(
+        request,
+        prevResult.ips.map(({ address }) => address),
+      )
+  },
+
+  gc(conf, request, host): void {
+    teardown(
+      () => conf.ipMasq && host.masquerade(conf.ipMasqBackend).collect(request.network, request.validAttachments),
+      () => collectLinks(host, request),
+      () => conf.ipam.gc(),
+    )
+  },
+
+  status: (conf) => conf.ipam.status(),
+}

@@ -1,0 +1,144 @@
+// Compiles the executables into dist/bin: node scripts/build.mjs
+//
+// One image of about 100 MB serves every plugin: it acts by the name it's started under (process.argv0). The names are
+// relative symlinks and not hard links, because symlinks survive cp -a, cp -r, tar, rsync -a, npm and container image
+// layers as what they are; of hard links several of these make one full copy per name.
+
+import { spawnSync } from 'node:child_process'
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs'
+import { basename, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { image, pluginNames } from './executables.mjs'
+import { giveUp, install, modified, root } from './install.mjs'
+
+const sourceFolders = ['netlink-lib', 'config', 'ipam', 'nat', 'plugins', 'ns-net']
+const buildFiles = ['package.json', 'package-lock.json', 'scripts/build.mjs', 'scripts/executables.mjs']
+
+/** What the image is made of; tests are no part of it. */
+function sources() {
+  const isSource = (path) => path.endsWith('.ts') && !path.endsWith('.test.ts')
+  const inFolder = (folder) =>
+    existsSync(join(root, folder))
+      ? readdirSync(join(root, folder), { recursive: true }).map((path) => join(folder, path))
+      : []
+  return [...sourceFolders.flatMap(inFolder).filter(isSource), ...buildFiles]
+}
+
+function isExecutable(path) {
+  if (!existsSync(path)) return false
+  const fd = openSync(path, 'r')
+  try {
+    const magic = Buffer.alloc(4)
+    readSync(fd, magic, 0, 4, 0)
+    return magic.toString('latin1') === '\x7fELF' && fstatSync(fd).size > 1_000_000
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/**
+ * The bun package's install script puts the real binary over a placeholder. Where npm blocks install scripts, the
+ * placeholder stays and the binary is still in the platform's own package.
+ */
+function findBun() {
+  const candidates = [
+    'bun/bin/bun.exe',
+    `@oven/bun-linux-${process.arch === 'arm64' ? 'aarch64' : process.arch}/bin/bun`,
+  ]
+  const found = candidates.map((path) => join(root, 'node_modules', path)).find(isExecutable)
+  return (
+    found ??
+    giveUp(
+      `build: no bun binary in node_modules (looked for ${candidates.join(', ')}): remove node_modules and run npm ci`,
+    )
+  )
+}
+
+function compile(target) {
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  const bun = spawnSync(
+    findBun(),
+    [
+      'build',
+      'ns-net/main.ts',
+      '--compile',
+      '--minify',
+      '--bytecode',
+      // Each lazily imported part is a chunk of its own: the start reads only what this verb of this plugin needs.
+      '--format=esm',
+      '--splitting',
+      // A root process must not read .env or bunfig.toml from wherever it's started.
+      '--no-compile-autoload-dotenv',
+      '--no-compile-autoload-bunfig',
+      '--define',
+      'NS_NET_IMAGE=true',
+      '--define',
+      `NS_NET_VERSION=${JSON.stringify(version)}`,
+      `--outfile=${target}`,
+    ],
+    { cwd: root, encoding: 'utf8' },
+  )
+  if (bun.error) giveUp(`build: ${bun.error.message}`)
+  if (bun.status !== 0 || !existsSync(target))
+    giveUp(`${bun.stdout}${bun.stderr}build: bun could not compile ns-net/main.ts`)
+}
+
+/** Replaces a file by rename, so that whoever runs the old one keeps it whole. */
+function replace(path, write) {
+  const next = join(root, 'dist', `.next-${process.pid}-${basename(path)}`)
+  try {
+    write(next)
+    renameSync(next, path)
+  } finally {
+    rmSync(next, { force: true })
+  }
+}
+
+function linkTarget(path) {
+  try {
+    return readlinkSync(path)
+  } catch {
+    return undefined // absent, or no symlink
+  }
+}
+
+/** Installs what is needed and makes dist/bin current. Compiles only if a source is newer than the image. */
+export function build() {
+  install()
+  const started = Date.now()
+  const bin = join(root, 'dist/bin')
+  mkdirSync(bin, { recursive: true })
+
+  const koffi = `node_modules/@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`
+  if (modified(koffi) === 0)
+    giveUp(
+      `build: ${koffi} is missing: koffi has no binary for this machine, or npm ci was told to omit optional packages`,
+    )
+  // A copy is never older than the file it was made from, whatever times npm gave that one.
+  if (modified('dist/bin/koffi.node') < Math.max(modified(koffi), modified('package-lock.json')))
+    replace(join(bin, 'koffi.node'), (next) => copyFileSync(join(root, koffi), next))
+
+  const current = modified(`dist/bin/${image}`) > Math.max(...sources().map(modified))
+  if (!current) replace(join(bin, image), compile)
+  for (const name of pluginNames)
+    if (linkTarget(join(bin, name)) !== image) replace(join(bin, name), (next) => symlinkSync(image, next))
+
+  const how = current ? 'is up to date' : `compiled in ${((Date.now() - started) / 1000).toFixed(1)} s`
+  process.stdout.write(`build: dist/bin ${how}: ${[image, ...pluginNames].join(' ')}\n`)
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) build()

@@ -1,0 +1,8 @@
+/** The one real file in dist/bin: an image that acts by the name it's started under. */
+export const image = 'ns-net'
+
+/** Names that stand for a plugin; each is a symlink to the image. */
+export const pluginNames = ['bridge', 'veth', 'ptp', 'loopback', 'nat', 'host-local', 'static']
+
+/** Everything that dist/bin holds besides koffi.node. */
+export const executableNames = [image, ...pluginNames]
