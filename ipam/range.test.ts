@@ -62,22 +62,16 @@ test('ranges of one subnet that share no address are no overlap', () => {
 // The cases of the reference's iterator tests: start, middle, end, across ranges, outside.
 const two = setOf({ subnet: '10.1.0.0/29' }, { subnet: '10.2.0.0/30' })
 test.each([
-  [undefined, '2 3 4 5 6 / 2'],
-  ['10.1.0.3', '4 5 6 / 2 / 2 3'],
-  ['10.1.0.6', '/ 2 / 2 3 4 5 6'],
-  ['10.2.0.2', '/ 2 3 4 5 6 / 2'],
-  ['10.9.9.9', '2 3 4 5 6 / 2'],
-  ['fd00::1', '2 3 4 5 6 / 2'],
+  [undefined, '1.2 1.3 1.4 1.5 1.6 2.2'],
+  ['10.1.0.3', '1.4 1.5 1.6 2.2 1.2 1.3'],
+  ['10.1.0.6', '2.2 1.2 1.3 1.4 1.5 1.6'],
+  ['10.2.0.1', '2.2 1.2 1.3 1.4 1.5 1.6'],
+  ['10.2.0.2', '1.2 1.3 1.4 1.5 1.6 2.2'],
+  ['10.9.9.9', '1.2 1.3 1.4 1.5 1.6 2.2'],
+  ['fd00::1', '1.2 1.3 1.4 1.5 1.6 2.2'],
 ])('the walk behind %s', (after, expected) => {
-  const shown = walk(two, after).map((address) => [address.slice(0, 4), address.split('.')[3]] as const)
-  let text = ''
-  let net = '10.1'
-  for (const [prefix, last] of shown) {
-    if (prefix !== net) text += '/ '
-    net = prefix
-    text += `${last} `
-  }
-  expect(text.trim()).toBe(after === '10.2.0.2' ? expected.slice(2) : expected)
+  const short = walk(two, after).map((address) => address.slice(3).replace('.0.', '.'))
+  expect(short.join(' ')).toBe(expected)
 })
 
 test('broadcast and network addresses are given out when the range names them', () => {

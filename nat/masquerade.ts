@@ -1,5 +1,6 @@
 import type { Attachment, AttachmentId } from '../config/attachment.ts'
 import type { Cidr } from '../netlink-lib/ip.ts'
+import { iptablesMasquerade } from './masquerade-iptables.ts'
 import { nftablesMasquerade, nftablesMasqueradeIfSupported } from './masquerade-nftables.ts'
 
 /**
@@ -39,8 +40,4 @@ export function openMasquerade(backend: MasqueradeBackend): Masquerade {
     collect: (...call) => choose().collect(...call),
     [Symbol.dispose]: () => chosen?.[Symbol.dispose](),
   }
-}
-
-function iptablesMasquerade(): Masquerade {
-  throw new Error('masquerade backend "iptables" is not available yet; use "nftables" or "auto"')
 }

@@ -119,7 +119,7 @@ function addVerbs(program: Command): void {
     .addHelpText('after', example('sudo ns-net exec web -- ip addr'))
     .action(async (name: string, command: string[]) => {
       requireRoot('exec')
-      ;(await import('./commands/exec.ts')).exec(name, command)
+      ;(await import('./commands/exec.ts')).exec(name, command[0] === '--' ? command.slice(1) : command)
     })
   program
     .command('ping')

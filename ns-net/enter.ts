@@ -8,7 +8,8 @@ import { netnsPath } from './labs.ts'
 const newNetwork = 0x40000000 // CLONE_NEWNET
 const newMount = 0x00020000 // CLONE_NEWNS
 const mountFlags = { readonlyBind: 0x1000, slave: 0x80000, rec: 0x4000 } // MS_BIND, MS_SLAVE, MS_REC
-const sigpipe = 13
+/** SIGPIPE and SIGXFSZ: the JavaScript runtime ignores them, and what is ignored stays so through execve(2). */
+const ignoredByRuntime = [13, 25]
 
 /**
  * Replaces this process by a command inside a lab, as `ip netns exec` does it: network namespace, a private mount
@@ -25,7 +26,7 @@ export function execIn(name: string, command: readonly string[]): never {
   bindEtc(name)
   const file = findCommand(command[0]!)
   const env = Object.entries(process.env).map(([key, value]) => `${key}=${value}`)
-  libc.signal(sigpipe, 0) // the JavaScript runtime ignores SIGPIPE, and an ignored signal survives execve(2)
+  for (const signal of ignoredByRuntime) libc.signal(signal, 0) // SIG_DFL
   libc.execve(file, [...command, null], [...env, null])
   const errno = lastErrno()
   throw new CliError(errno === 2 ? 'noCommand' : 'notExecutable', new KernelError('run', command[0]!, errno).message)

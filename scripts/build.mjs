@@ -21,9 +21,8 @@ import {
   symlinkSync,
 } from 'node:fs'
 import { basename, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { image, pluginNames } from './executables.mjs'
-import { giveUp, install, modified, root } from './install.mjs'
+import { giveUp, install, isMain, modified, root } from './install.mjs'
 
 const sourceFolders = ['netlink-lib', 'config', 'ipam', 'nat', 'plugins', 'ns-net']
 const buildFiles = ['package.json', 'package-lock.json', 'scripts/build.mjs', 'scripts/executables.mjs']
@@ -141,4 +140,4 @@ export function build() {
   process.stdout.write(`build: dist/bin ${how}: ${[image, ...pluginNames].join(' ')}\n`)
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) build()
+if (isMain(import.meta.url)) build()

@@ -7,6 +7,7 @@ import { accessSync, constants, readFileSync } from 'node:fs'
 import { constants as os } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { isMain } from './install.mjs'
 
 export const prologue = fileURLToPath(new URL('private-host.sh', import.meta.url))
 
@@ -97,7 +98,7 @@ export async function privateHost(command, { user, env = process.env, cwd } = {}
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+if (isMain(import.meta.url)) {
   const end = process.argv.indexOf('--')
   const options = process.argv.slice(2, end < 0 ? undefined : end)
   const command = end < 0 ? [] : process.argv.slice(end + 1)

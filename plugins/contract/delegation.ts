@@ -13,12 +13,6 @@ export function findExecutable(type: string, path: readonly string[]): string | 
   return undefined
 }
 
-/** True when the file is the image this process runs: what it would do can be done in-process. */
-export function isThisImage(file: string): boolean {
-  const [a, b] = [fs.statSync(file), fs.statSync(process.execPath)]
-  return a.dev === b.dev && a.ino === b.ino
-}
-
 /**
  * Runs a foreign plugin with the identical environment and the whole configuration, as the spec's "Delegated plugins"
  * asks; its stderr is passed on, its error object is thrown. Returns what it printed on ADD.

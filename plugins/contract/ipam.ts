@@ -1,7 +1,7 @@
 import { allocate, check, collect, find, parseHostLocal, parseStore, release, status } from '../../ipam/host-local.ts'
 import type { IpamResult } from '../../ipam/result.ts'
 import { checkStatic, parseStatic, staticResult } from '../../ipam/static.ts'
-import { delegate, findExecutable, isThisImage } from './delegation.ts'
+import { delegate, findExecutable } from './delegation.ts'
 import { CniError, codes } from './errors.ts'
 import type { Request } from './request.ts'
 import { parseResult } from './result.ts'
@@ -20,7 +20,8 @@ export interface Ipam {
 
 /**
  * The IPAM that the configuration names, undefined when it names none (`"ipam": {}` included). host-local and static
- * are ours and run in this process, unless CNI_PATH leads to somebody else's executable of that name.
+ * always run in this process, whatever executables of these names CNI_PATH leads to: the leases on disk are the same,
+ * and a second process would cost as much again as the whole call.
  */
 export function openIpam(request: Request): Ipam | undefined {
   const type = request.config.get('ipam')?.object().get('type')?.string() ?? ''
@@ -28,8 +29,8 @@ export function openIpam(request: Request): Ipam | undefined {
   if (type.includes('/'))
     request.config.get('ipam')!.object().fail('type', `expected the name of a plugin, got "${type}"`)
   const own = ownIpam[type]
+  if (own) return own(request)
   const file = findExecutable(type, request.path)
-  if (own && (file === undefined || isThisImage(file))) return own(request)
   if (file !== undefined) return foreignIpam(type, file, request)
   const path = request.path.join(':')
   throw new CniError(

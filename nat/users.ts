@@ -1,0 +1,119 @@
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  opendirSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+  unlinkSync,
+} from 'node:fs'
+import { withLock } from '../netlink-lib/flock.ts'
+import type { Family } from '../netlink-lib/ip.ts'
+import { networkMark } from './mark.ts'
+
+/*
+ * Which attachments use a chain, for backends whose rules cannot carry that: one empty file for each, named by its mark,
+ *
+ *   /run/ns-net/nat/masquerade-lab/NS-NET-e1….v4/lab 7c1f… eth0
+ *
+ * on the tmpfs that a reboot clears together with the rules. Whether a user was the last is one look into the folder.
+ */
+
+const lockTimeout = 10_000
+
+/** The users of one chain. */
+export class ChainUsers {
+  constructor(
+    readonly chain: string,
+    readonly family: Family,
+    readonly folder: string,
+  ) {}
+
+  has(mark: string): boolean {
+    return existsSync(`${this.folder}/${mark}`)
+  }
+
+  add(mark: string): void {
+    mkdirSync(this.folder, { recursive: true, mode: 0o700 })
+    closeSync(openSync(`${this.folder}/${mark}`, 'w', 0o600))
+  }
+
+  delete(mark: string): void {
+    rmSync(`${this.folder}/${mark}`, { force: true })
+  }
+
+  list(): string[] {
+    return readdirSync(this.folder)
+  }
+
+  /** Reads one entry, however many there are. */
+  get isEmpty(): boolean {
+    const folder = opendirSync(this.folder)
+    try {
+      return folder.readSync() === null
+    } finally {
+      folder.closeSync()
+    }
+  }
+
+  /** To be called when it is empty. */
+  forget(): void {
+    rmdirSync(this.folder)
+  }
+}
+
+/** The prefix keeps a network named `..` inside the folder. */
+const networkFolder = (root: string, network: string): string => `${root}/masquerade-${networkMark(network).trim()}`
+
+export function usersOf(root: string, network: string, chain: string, family: Family): ChainUsers {
+  return new ChainUsers(chain, family, `${networkFolder(root, network)}/${chain}.v${family}`)
+}
+
+/** The users of every chain of the network; none when it never had any. */
+export function listUsers(root: string, network: string): ChainUsers[] {
+  const folder = networkFolder(root, network)
+  if (!existsSync(folder)) return []
+  return readdirSync(folder).map((name) => {
+    const [, chain, family] = name.match(/^(.*)\.v([46])$/) ?? []
+    if (!chain) throw new Error(`${folder}/${name}: not made by ns-net, expected CHAIN.v4 or CHAIN.v6`)
+    return new ChainUsers(chain, Number(family) as Family, `${folder}/${name}`)
+  })
+}
+
+/** Runs `work` while nobody else does; afterwards what is empty is deleted, in the end the lock itself. */
+export function exclusively(root: string, network: string, work: () => void): void {
+  for (let entered = false; !entered; ) {
+    mkdirSync(root, { recursive: true, mode: 0o700 })
+    try {
+      withLock(`${root}/lock`, lockTimeout, () => {
+        entered = true
+        try {
+          work()
+        } finally {
+          tidy(root, network)
+        }
+      })
+    } catch (error) {
+      // ENOENT before we were in: another process deleted the folder between our mkdir and open.
+      if (entered || (error as { code?: string }).code !== 'ENOENT') throw error
+    }
+  }
+}
+
+/** Last under the lock: who waits for the file that goes here notices and begins anew (see {@link withLock}). */
+function tidy(root: string, network: string): void {
+  removeIfEmpty(networkFolder(root, network))
+  if (readdirSync(root).some((name) => name !== 'lock')) return
+  unlinkSync(`${root}/lock`)
+  removeIfEmpty(root)
+}
+
+function removeIfEmpty(folder: string): void {
+  try {
+    rmdirSync(folder)
+  } catch (error) {
+    if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes((error as { code?: string }).code ?? '')) throw error
+  }
+}
