@@ -187,6 +187,16 @@ test('an attachment may repeat its ADD and change its policy; nobody takes its a
   expect(ruleset(host)).toBe('')
 })
 
+test('an address that is listed twice is one address', () => {
+  using host = createHost()
+  inHost(host, (masquerade) => {
+    masquerade.add(attachment('c1'), [...addresses(2), ...addresses(2)])
+    expect(marks(host, 'sources4')).toHaveLength(1)
+    masquerade.del(attachment('c1'), [...hint(2), ...hint(2)])
+  })
+  expect(ruleset(host)).toBe('')
+})
+
 test.each([
   ['nft delete table inet ns-net', 'chain postrouting of table inet ns-net is missing'],
   ['nft flush chain inet ns-net postrouting', 'rule 1 of chain postrouting of table inet ns-net is missing'],

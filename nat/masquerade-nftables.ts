@@ -69,7 +69,8 @@ export function nftablesMasqueradeIfSupported(): Masquerade | undefined {
 
 function add(socket: NetfilterSocket, attachment: Attachment, addresses: readonly Cidr[], exempt: readonly Cidr[]) {
   const mark = ownerMark(attachment)
-  const wanted = addresses.map((address) => ({
+  const distinct = new Map(addresses.map((address) => [address.address, address]))
+  const wanted = [...distinct.values()].map((address) => ({
     address,
     chain: policyChain(policyOf(attachment.network, address, exempt)),
   }))

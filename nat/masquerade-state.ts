@@ -42,9 +42,10 @@ export function listSources(socket: NetfilterSocket): Source[] {
 
 /** By address when all given addresses are ours; else the maps are searched, for the caller may not know them all. */
 export function sourcesOf(socket: NetfilterSocket, mark: string, addresses: readonly string[]): Source[] {
-  const found = addresses.map((address) => findSource(socket, address))
+  const distinct = new Set(addresses)
+  const found = [...distinct].map((address) => findSource(socket, address))
   const ours = found.filter((source) => source?.mark === mark) as Source[]
-  if (ours.length > 0 && ours.length === addresses.length) return ours
+  if (ours.length > 0 && ours.length === distinct.size) return ours
   return listSources(socket).filter((source) => source.mark === mark)
 }
 

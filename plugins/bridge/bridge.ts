@@ -15,7 +15,7 @@ import {
 } from '../contract/container-interface.ts'
 import { teardown } from '../contract/dispatch.ts'
 import { CniError, codes } from '../contract/errors.ts'
-import { bridgeMark, type Container, type Host, hostLinkName, linkMark } from '../contract/host.ts'
+import { bridgeMark, type Host, hostLinkName, linkMark } from '../contract/host.ts'
 import { addressesToRelease, requireAddresses } from '../contract/ipam.ts'
 import type { Plugin } from '../contract/plugin.ts'
 import { type Request, requirePrevResult } from '../contract/request.ts'
@@ -103,20 +103,6 @@ function awaitPort(host: Host, outer: Link): void {
   }
 }
 
-/** The link between bridge and container: its inner end is born in the container, nothing is moved or renamed. */
-function createLink(host: Host, container: Container, conf: BridgeConf, request: Request, bridge: Link): Link {
-  const name = hostLinkName(request)
-  const { mtu, mac } = conf
-  host.route.createVeth({
-    name,
-    mtu,
-    master: bridge.index,
-    up: true,
-    peer: { name: request.ifName, netnsFd: container.netns.fd, mtu, mac },
-  })
-  return host.route.getLink(name)
-}
-
 export const bridge: Plugin<BridgeConf> = {
   type: 'bridge',
   parse: parseBridge,
@@ -127,8 +113,13 @@ export const bridge: Plugin<BridgeConf> = {
     using rollback = host.rollback()
     const bridge = ensureBridge(host, conf, request.network)
 
-    const outer = createLink(host, container, conf, request, bridge)
-    rollback.onFailure(`delete ${outer.name}`, () => host.route.deleteLink(outer.name))
+    // The inner end is born in the container: nothing is moved or renamed.
+    const name = hostLinkName(request)
+    const { mtu, mac } = conf
+    const peer = { name: request.ifName, netnsFd: container.netns.fd, mtu, mac }
+    host.route.createVeth({ name, mtu, master: bridge.index, up: true, peer })
+    rollback.onFailure(`delete ${name}`, () => host.route.deleteLink(name))
+    const outer = host.route.getLink(name)
     host.sysctl.try(['ipv6', 'conf', outer.name, 'accept_ra'], '0')
     const port = conf.hairpinMode ? { hairpin: true } : undefined
     host.route.setLink(outer, { alias: linkMark(request), port })
@@ -157,11 +148,11 @@ export const bridge: Plugin<BridgeConf> = {
       )
     }
     awaitPort(host, outer)
-    const { mac } = host.route.getLink(bridge.index)
+    const bridgeMac = host.route.getLink(bridge.index).mac
     rollback.commit()
     return {
       interfaces: [
-        { name: bridge.name, mac, mtu: bridge.mtu },
+        { name: bridge.name, mac: bridgeMac, mtu: bridge.mtu },
         { name: outer.name, mac: outer.mac, mtu: outer.mtu },
         { name: inner.name, mac: inner.mac, mtu: inner.mtu, sandbox: request.netns },
       ],
