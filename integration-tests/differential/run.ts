@@ -1,3 +1,5 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Container, createHost, type Host, type Place } from '../host.ts'
 import { type Call, containersOf, type Datagram, labelOf, type Scenario } from './scenario.ts'
@@ -98,7 +100,8 @@ function invoke(
  */
 function sourceOf({ address, from }: Datagram, sender: Place, receiver: Place): string {
   const six = address.includes(':')
-  const heard = `/tmp/differential-${process.pid}-${from}`
+  const directory = mkdtempSync(join(tmpdir(), 'ns-net-differential-'))
+  const heard = join(directory, 'heard')
   const listener = receiver.start([
     'socat',
     '-u',
@@ -106,17 +109,18 @@ function sourceOf({ address, from }: Datagram, sender: Place, receiver: Place): 
     `SYSTEM:echo $SOCAT_PEERADDR >>${heard}`,
   ])
   try {
-    const { stdout } = sender.sh(
+    sender.sh(
       `for attempt in $(seq 100); do
          echo hello | socat -u - UDP${six ? 6 : 4}-SENDTO:${six ? `[${address}]` : address}:${port} || true
          sleep 0.02
          [ ! -s ${heard} ] || break
-       done
-       [ ! -e ${heard} ] || head -n 1 ${heard}
-       rm -f ${heard}`,
+       done`,
     )
-    return stdout.trim() || fail(`nothing that ${from} sends arrives at ${address}`)
+    return readFileSync(heard, 'utf8').split('\n')[0]!
+  } catch (error) {
+    throw new Error(`nothing that ${from} sends arrives at ${address}`, { cause: error })
   } finally {
     listener.kill('SIGKILL')
+    rmSync(directory, { recursive: true })
   }
 }

@@ -39,15 +39,14 @@ const observe = `
 const settingSet = 3 // NET_ADDR_SET, include/uapi/linux/netdevice.h
 
 export function readState(host: Host, containers: readonly string[]): RawState {
-  const there = new Set(readdirSync(host.file('/run'), { recursive: false }).includes('netns') ? namespacesOf(host) : [])
-  const present = containers.filter((name) => there.has(name))
   const script = [
     `observe() { ${observe}\n}`,
     'echo "== host"',
     'observe',
     'echo "== pinned"',
     'grep -s . /sys/class/net/*/addr_assign_type || true',
-    ...present.map((name) => `echo "== ${name}"; nsenter --net=/run/netns/${name} sh -c "$observe"`),
+    // A container may be gone, or be a plain file by now.
+    ...containers.map((name) => `echo "== ${name}"; nsenter --net=/run/netns/${name} sh -c "$observe" 2>/dev/null || true`),
   ]
   const { stdout } = host.sh(script.join('\n'), { env: { observe } })
   const parts = new Map(
@@ -56,8 +55,9 @@ export function readState(host: Host, containers: readonly string[]): RawState {
       return [name, lines] as const
     }),
   )
+  const present = ['host', ...containers].filter((name) => parts.get(name)!.length > 0)
   return {
-    namespaces: Object.fromEntries(['host', ...present].map((name) => [name, parse(parts.get(name) ?? [])])),
+    namespaces: Object.fromEntries(present.map((name) => [name, parse(parts.get(name)!)])),
     pinned: new Set(
       (parts.get('pinned') ?? [])
         .filter((line) => line.endsWith(`:${settingSet}`))
@@ -65,10 +65,6 @@ export function readState(host: Host, containers: readonly string[]): RawState {
     ),
     files: Object.fromEntries(filesIn(host, '/var/lib/cni')),
   }
-}
-
-function namespacesOf(host: Host): string[] {
-  return readdirSync(host.file('/run/netns'))
 }
 
 function parse(lines: readonly string[]): RawNamespace {

@@ -148,11 +148,11 @@ export const bridge: Plugin<BridgeConf> = {
       )
     }
     awaitPort(host, outer)
-    const bridgeMac = host.route.getLink(bridge.index).mac
+    const { mac: bridgeMac, mtu: bridgeMtu } = host.route.getLink(bridge.index)
     rollback.commit()
     return {
       interfaces: [
-        { name: bridge.name, mac: bridgeMac, mtu: bridge.mtu },
+        { name: bridge.name, mac: bridgeMac, mtu: bridgeMtu },
         { name: outer.name, mac: outer.mac, mtu: outer.mtu },
         { name: inner.name, mac: inner.mac, mtu: inner.mtu, sandbox: request.netns },
       ],
