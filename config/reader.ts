@@ -77,7 +77,15 @@ export class Value {
     return text
   }
 
+  #section: Section | undefined
+
+  /** The object under this value; the same one each time, so that it knows all that was asked of it. */
   object(): Section {
+    this.#section ??= this.#toSection()
+    return this.#section
+  }
+
+  #toSection(): Section {
     const { json } = this
     if (typeof json !== 'object' || json === null || Array.isArray(json)) return this.#expected('an object')
     return new Section(json as Record<string, unknown>, this.path)
@@ -96,6 +104,7 @@ export class Value {
  */
 export class Section {
   readonly #asked = new Set<string>()
+  readonly #values = new Map<string, Value>()
   readonly #keys: ReadonlyMap<string, string>
 
   constructor(
@@ -110,7 +119,10 @@ export class Section {
     this.#asked.add(key)
     const written = Object.hasOwn(this.json, key) ? key : this.#keys.get(key.toLowerCase())
     const json = written === undefined ? undefined : this.json[written]
-    return json === undefined || json === null ? undefined : new Value(json, this.at(key))
+    if (written === undefined || json === undefined || json === null) return undefined
+    const value = this.#values.get(written) ?? new Value(json, this.at(key))
+    this.#values.set(written, value)
+    return value
   }
 
   /** The value under a key that must be there. */

@@ -64,6 +64,8 @@ export interface Hook {
   /** enum nf_inet_hooks. */
   readonly number: number
   readonly priority: number
+  /** The link, for chains of family netdev. */
+  readonly device?: string
 }
 
 /** enum nf_inet_hooks. */
@@ -77,7 +79,7 @@ export const createChain = (table: TableRef, name: string, hook?: Hook): Command
     table: table.name,
     name,
     type: hook?.type,
-    hook: hook && { number: hook.number, priority: hook.priority },
+    hook: hook && { number: hook.number, priority: hook.priority, device: hook.device },
   }),
   operation: 'create chain',
   subject: within(table, name),

@@ -27,7 +27,16 @@ export const verdicts = { drop: 0, accept: 1, continue: -1, break: -2, jump: -3,
 export const payloadBases = { link: 0, network: 1, transport: 2 } as const
 
 /** enum nft_meta_keys. */
-export const metaKeys = { mark: 3, iif: 4, oif: 5, iifname: 6, oifname: 7, nfproto: 15, l4proto: 16 } as const
+export const metaKeys = {
+  mark: 3,
+  iif: 4,
+  oif: 5,
+  iifname: 6,
+  oifname: 7,
+  iiftype: 8,
+  nfproto: 15,
+  l4proto: 16,
+} as const
 
 /** enum nft_cmp_ops. */
 export const cmpOps = { eq: 0, neq: 1, lt: 2, lte: 3, gt: 4, gte: 5 } as const

@@ -70,6 +70,7 @@ export const chainMessage = message(
       attributes({
         number: [1, u32be], // NFTA_HOOK_HOOKNUM: enum nf_inet_hooks
         priority: [2, i32be], // NFTA_HOOK_PRIORITY
+        device: [3, cString], // NFTA_HOOK_DEV: the link of a chain of family netdev
       }),
     ],
     policy: [5, u32be], // NFTA_CHAIN_POLICY

@@ -1,5 +1,5 @@
 import { formatIp } from '../ip.ts'
-import { type BridgePort, bridgeData, type LinkMessage, linkFlags, linkMessage, vethData } from './wire.ts'
+import { type BridgePort, bridgeData, type LinkMessage, linkFlags, linkMessage, vethData, vlanFlags } from './wire.ts'
 
 /** A network link as the kernel describes it. */
 export interface Link {
@@ -118,4 +118,43 @@ export function broadcastOf(address: Buffer, prefix: number): string | undefined
   const bytes = Buffer.alloc(4)
   bytes.writeUInt32BE(value)
   return formatIp(bytes)
+}
+
+/** VLANs first to last that a bridge's port is a member of. */
+export interface PortVlan {
+  readonly first: number
+  readonly last: number
+  /** Frames without a tag that come in belong to it. */
+  readonly pvid?: boolean
+  /** Its frames go out without a tag. */
+  readonly untagged?: boolean
+}
+
+interface VlanInfo {
+  readonly flags?: number
+  readonly id?: number
+}
+
+/** One entry, or the two that begin and end a range. */
+export function vlanInfos({ first, last, pvid, untagged }: PortVlan): VlanInfo[] {
+  const flags = (pvid ? vlanFlags.pvid : 0) | (untagged ? vlanFlags.untagged : 0)
+  if (first === last) return [{ flags, id: first }]
+  return [
+    { flags: flags | vlanFlags.rangeBegin, id: first },
+    { flags: flags | vlanFlags.rangeEnd, id: last },
+  ]
+}
+
+export function toPortVlans(infos: readonly VlanInfo[]): PortVlan[] {
+  const vlans: PortVlan[] = []
+  let first: number | undefined
+  for (const { flags = 0, id = 0 } of infos) {
+    if (flags & vlanFlags.rangeBegin) first = id
+    else {
+      const is = (flag: number) => (flags & flag) !== 0
+      vlans.push({ first: first ?? id, last: id, pvid: is(vlanFlags.pvid), untagged: is(vlanFlags.untagged) })
+      first = undefined
+    }
+  }
+  return vlans
 }

@@ -7,10 +7,13 @@ import {
   broadcastOf,
   type Link,
   type LinkSettings,
+  type PortVlan,
   settingsMessage,
   toLink,
+  toPortVlans,
   type VethSettings,
   vethMessage,
+  vlanInfos,
 } from './link.ts'
 import {
   addressFamilies,
@@ -20,6 +23,7 @@ import {
   messageTypes,
   neighbourMessage,
   neighbourStates,
+  portVlanMessage,
   routeMessage,
   routeProtocols,
   routeScopes,
@@ -135,6 +139,47 @@ export class RouteSocket implements Disposable {
       },
       'ENODEV',
     )
+  }
+
+  /** The VLANs of a bridge's port, by id. Empty where the kernel has no CONFIG_BRIDGE_VLAN_FILTERING. */
+  listPortVlans(port: { readonly index: number; readonly name: string }): PortVlan[] {
+    return this.#netlink
+      .dump({
+        type: messageTypes.getLink,
+        body: portVlanMessage.encode({ family: addressFamilies.bridge, extensionMask: 2 }),
+        operation: 'list VLANs of',
+        subject: port.name,
+      })
+      .map((reply) => portVlanMessage.decode(reply.body))
+      .filter((message) => message.index === port.index)
+      .flatMap((message) => toPortVlans(message.vlans ?? []))
+  }
+
+  /** Makes a port a member of VLANs: all in one request. */
+  addPortVlans(port: { readonly index: number; readonly name: string }, vlans: readonly PortVlan[]): void {
+    this.#netlink.request(this.#portVlanRequest('add', messageTypes.setLink, port, vlans))
+  }
+
+  deletePortVlans(port: { readonly index: number; readonly name: string }, vlans: readonly PortVlan[]): void {
+    this.#netlink.request(this.#portVlanRequest('delete', messageTypes.deleteLink, port, vlans))
+  }
+
+  #portVlanRequest(
+    verb: string,
+    type: number,
+    port: { readonly index: number; readonly name: string },
+    vlans: readonly PortVlan[],
+  ): Request {
+    return {
+      type,
+      body: portVlanMessage.encode({
+        family: addressFamilies.bridge,
+        index: port.index,
+        vlans: vlans.flatMap(vlanInfos),
+      }),
+      operation: `${verb} VLAN ${vlans.map(({ first, last }) => (last === first ? first : `${first}-${last}`)).join(', ')} of`,
+      subject: port.name,
+    }
   }
 
   /** Adds an address without duplicate address detection unless `dad` asks for it; EEXIST when it is there. */

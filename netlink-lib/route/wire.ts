@@ -89,6 +89,20 @@ export const linkMessage = message(
 )
 export type LinkMessage = Decoded<typeof linkMessage>
 
+/** struct bridge_vlan_info */
+const vlanInfo = struct({ flags: u16, id: u16 })
+
+export const vlanFlags = { pvid: 0x2, untagged: 0x4, rangeBegin: 0x8, rangeEnd: 0x10 } as const // BRIDGE_VLAN_INFO_*
+
+/** The VLANs of a bridge's port: a link message of family AF_BRIDGE, whose IFLA_AF_SPEC means something else. */
+export const portVlanMessage = message(
+  linkHeader,
+  attributes({
+    vlans: [26, list(2, vlanInfo)], // IFLA_AF_SPEC of IFLA_BRIDGE_VLAN_INFO
+    extensionMask: [29, u32], // IFLA_EXT_MASK: 2 (RTEXT_FILTER_BRVLAN) asks for them
+  }),
+)
+
 /** VETH_INFO_PEER: a whole link message inside the attribute. */
 export const vethData = attributes({ peer: [1, linkMessage] })
 export { bridgeData }

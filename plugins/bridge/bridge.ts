@@ -1,6 +1,5 @@
 import type { IpamResult } from '../../ipam/result.ts'
-import { isKernelError } from '../../netlink-lib/errors.ts'
-import { addToIp, type Cidr, contains, formatCidr, networkOf } from '../../netlink-lib/ip.ts'
+import { addToIp, type Cidr, networkOf } from '../../netlink-lib/ip.ts'
 import type { Link } from '../../netlink-lib/route/link.ts'
 import {
   addAddresses,
@@ -15,36 +14,15 @@ import {
 } from '../contract/container-interface.ts'
 import { teardown } from '../contract/dispatch.ts'
 import { CniError, codes } from '../contract/errors.ts'
-import { bridgeMark, type Host, hostLinkName, linkMark } from '../contract/host.ts'
+import { type Container, type Host, hostLinkName, linkMark } from '../contract/host.ts'
 import { addressesToRelease, requireAddresses } from '../contract/ipam.ts'
 import type { Plugin } from '../contract/plugin.ts'
 import { type Request, requirePrevResult } from '../contract/request.ts'
-import { mergeDns, type Result } from '../contract/result.ts'
-import { type BridgeConf, parseBridge } from './config.ts'
-
-/** The bridge of the network: made when it is not there, shared by all containers, never rolled back. */
-function ensureBridge(host: Host, { bridge: name, mtu, promiscMode }: BridgeConf, network: string): Link {
-  let bridge = host.route.findLink(name)
-  if (!bridge) {
-    try {
-      host.route.createBridge({ name, mtu })
-    } catch (error) {
-      if (!isKernelError(error, 'EEXIST')) throw error // another ADD was faster
-    }
-    host.sysctl.try(['ipv6', 'conf', name, 'accept_ra'], '0')
-    bridge = host.route.getLink(name)
-    if (!bridge.alias) host.route.setLink(bridge, { alias: bridgeMark(network) })
-  }
-  if (bridge.kind !== 'bridge')
-    throw new CniError(
-      codes.conflict,
-      `"${name}" already exists but is not a bridge`,
-      `it is a ${bridge.kind ?? 'physical'} link; choose another name for "bridge"`,
-    )
-  const promiscuous = promiscMode && !bridge.promiscuous ? true : undefined
-  if (!bridge.up || promiscuous) host.route.setLink(bridge, { up: true, promiscuous })
-  return bridge
-}
+import { mergeDns, type Result, type ResultIp } from '../contract/result.ts'
+import { allowAnySource, checkSources, collectChains, refuseOtherSources } from './anti-spoofing.ts'
+import { type BridgeConf, parseBridge, usesVlans } from './config.ts'
+import { ensureBridge, ensureGateway } from './shared-bridge.ts'
+import { checkPortVlans, describeLink, ensureVlanGateway, setPortVlans } from './vlan.ts'
 
 /** Fills in what isGateway and isDefaultGateway add to the lease: gateways and default routes. */
 function withGateways(conf: BridgeConf, { ips, routes, dns }: IpamResult): Omit<Result, 'interfaces'> {
@@ -63,30 +41,6 @@ function withGateways(conf: BridgeConf, { ips, routes, dns }: IpamResult): Omit<
   return { ips: complete, routes: [...routes, ...defaults], dns: mergeDns(conf.dns, dns) }
 }
 
-/** The gateway's address on the bridge; another one there is an error, or is replaced with forceAddress. */
-function ensureGateway(host: Host, bridge: Link, address: Cidr, force: boolean): void {
-  const present = host.route.listAddresses(bridge).filter(({ family }) => family === address.family)
-  if (present.some((other) => formatCidr(other) === formatCidr(address))) return
-  for (const other of present) {
-    const conflicts = address.family === 4 || contains(other, address.address) || contains(address, other.address)
-    if (!conflicts || other.scope !== 0) continue
-    if (!force)
-      throw new CniError(
-        codes.conflict,
-        `"${bridge.name}" already has an IP address different from ${formatCidr(address)}`,
-        `it has ${formatCidr(other)}; delete that, set forceAddress, or use another bridge`,
-      )
-    host.route.deleteAddress(bridge, other)
-  }
-  try {
-    host.route.addAddress(bridge, address)
-  } catch (error) {
-    if (!isKernelError(error, 'EEXIST')) throw error // another ADD was faster
-  }
-  // A bridge takes the lowest MAC of its ports until one is set: pin it, or every ADD would change the gateway's.
-  host.route.setLink(bridge, { mac: host.route.getLink(bridge.index).mac })
-}
-
 /** The container's link comes up a moment after both its ends are up; a port passes nothing before. */
 function awaitPort(host: Host, outer: Link): void {
   const deadline = performance.now() + 2500
@@ -101,6 +55,32 @@ function awaitPort(host: Host, outer: Link): void {
       )
     pause(wait)
   }
+}
+
+/** Addresses, routes and sysctls inside; without IPAM just up, and not even that with disableContainerInterface. */
+function configureContainer(
+  container: Container,
+  conf: BridgeConf,
+  inner: Link,
+  { ips, routes }: Omit<Result, 'interfaces'>,
+) {
+  if (conf.disableContainerInterface) return
+  const dad = conf.enabledad
+  if (dad) container.sysctl.try(['ipv6', 'conf', inner.name, 'enhanced_dad'], '1')
+  container.sysctl.try(['ipv6', 'conf', inner.name, 'accept_dad'], dad ? '1' : '0')
+  container.sysctl.try(['ipv4', 'conf', inner.name, 'arp_notify'], '1') // neighbours forget who had the address before
+  addAddresses(container, inner, ips, { dad })
+  addRoutes(container, inner, routes, ips)
+}
+
+/** The gateway's addresses, on the bridge or on the link of its VLAN, and forwarding. */
+function ensureGateways(host: Host, conf: BridgeConf, bridge: Link, ips: readonly ResultIp[]): Link | undefined {
+  if (!conf.isGateway || ips.length === 0) return undefined
+  const vlanGateway = conf.vlan === 0 ? undefined : ensureVlanGateway(host, bridge, conf)
+  for (const { address, gateway } of ips)
+    ensureGateway(host, vlanGateway ?? bridge, { ...address, address: gateway! }, conf.forceAddress)
+  enableForwarding(host, ips)
+  return vlanGateway
 }
 
 export const bridge: Plugin<BridgeConf> = {
@@ -120,52 +100,39 @@ export const bridge: Plugin<BridgeConf> = {
     host.route.createVeth({ name, mtu, master: bridge.index, up: true, peer })
     rollback.onFailure(`delete ${name}`, () => host.route.deleteLink(name))
     const outer = host.route.getLink(name)
-    host.sysctl.try(['ipv6', 'conf', outer.name, 'accept_ra'], '0')
-    const port = conf.hairpinMode ? { hairpin: true } : undefined
-    host.route.setLink(outer, { alias: linkMark(request), port })
+    const inner = container.route.getLink(request.ifName)
+    host.sysctl.try(['ipv6', 'conf', name, 'accept_ra'], '0')
+    host.route.setLink(outer, { alias: linkMark(request), port: portSettings(conf) })
+    setPortVlans(host, outer, conf)
+    if (conf.macspoofchk) {
+      rollback.onFailure('allow any MAC', () => allowAnySource(host.netfilter, name))
+      refuseOtherSources(host.netfilter, name, inner.mac!)
+    }
 
     const lease = conf.ipam ? requireAddresses(conf.ipam.add()) : { ips: [], routes: [] }
     rollback.onFailure('release addresses', () => conf.ipam?.del())
-    const { ips, routes, dns } = withGateways(conf, lease)
+    const addressing = withGateways(conf, lease)
+    configureContainer(container, conf, inner, addressing)
+    const vlanGateway = ensureGateways(host, conf, bridge, addressing.ips)
 
-    const inner = container.route.getLink(request.ifName)
-    container.sysctl.try(['ipv6', 'conf', inner.name, 'accept_dad'], '0')
-    container.sysctl.try(['ipv4', 'conf', inner.name, 'arp_notify'], '1')
-    addAddresses(container, inner, ips)
-    addRoutes(container, inner, routes, ips)
-
-    if (conf.isGateway) {
-      for (const { address, gateway } of ips)
-        ensureGateway(host, bridge, { ...address, address: gateway! }, conf.forceAddress)
-      enableForwarding(host, ips)
-    }
-    if (conf.ipMasq && ips.length > 0) {
+    if (conf.ipMasq && addressing.ips.length > 0) {
       const masquerade = host.masquerade(conf.ipMasqBackend)
       rollback.onFailure('remove masquerading', () => masquerade.del(request))
-      masquerade.add(
-        request,
-        ips.map(({ address }) => address),
-      )
+      masquerade.add(request, cidrsOf(addressing))
     }
-    awaitPort(host, outer)
-    const { mac: bridgeMac, mtu: bridgeMtu } = host.route.getLink(bridge.index)
+    if (!conf.disableContainerInterface) awaitPort(host, outer)
+    const links = [host.route.getLink(bridge.index), outer].map(describeLink)
+    const inside = { ...describeLink(inner), sandbox: request.netns }
     rollback.commit()
-    return {
-      interfaces: [
-        { name: bridge.name, mac: bridgeMac, mtu: bridgeMtu },
-        { name: outer.name, mac: outer.mac, mtu: outer.mtu },
-        { name: inner.name, mac: inner.mac, mtu: inner.mtu, sandbox: request.netns },
-      ],
-      ips,
-      routes,
-      dns,
-    }
+    return { interfaces: [...links, inside, ...(vlanGateway ? [describeLink(vlanGateway)] : [])], ...addressing }
   },
 
   del(conf, request, host): void {
+    const name = hostLinkName(request)
     teardown(
       () => conf.ipMasq && host.masquerade(conf.ipMasqBackend).del(request, addressesToRelease(conf.ipam, request)),
-      () => host.route.deleteLink(hostLinkName(request)),
+      () => conf.macspoofchk && allowAnySource(host.netfilter, name),
+      () => host.route.deleteLink(name),
       () => conf.ipam?.del(),
     )
   },
@@ -188,22 +155,25 @@ export const bridge: Plugin<BridgeConf> = {
     checkPort(host, request, conf, bridge, inner)
     checkAddressing(container, inner, prevResult, request)
     if (conf.ipMasq && prevResult.ips.length > 0)
-      host.masquerade(conf.ipMasqBackend).check(
-        request,
-        prevResult.ips.map(({ address }) => address),
-      )
+      host.masquerade(conf.ipMasqBackend).check(request, cidrsOf(prevResult))
   },
 
   gc(conf, request, host): void {
     teardown(
-      () => conf.ipMasq && host.masquerade(conf.ipMasqBackend).collect(request.network, request.validAttachments),
+      () => host.masquerade(conf.ipMasqBackend).collect(request.network, request.validAttachments),
       () => collectLinks(host, request),
+      () => collectChains(host.netfilter, (name) => host.route.findLink(name) !== undefined),
       () => conf.ipam?.gc(),
     )
   },
 
   status: (conf) => conf.ipam?.status(),
 }
+
+const portSettings = ({ hairpinMode, portIsolation }: BridgeConf) =>
+  hairpinMode || portIsolation ? { hairpin: hairpinMode, isolated: portIsolation } : undefined
+
+const cidrsOf = ({ ips }: Pick<Result, 'ips'>) => ips.map(({ address }) => address)
 
 /** The host's end: there, a port of this bridge, joined to the container's end, hairpin as configured. */
 function checkPort(host: Host, request: Request, conf: BridgeConf, bridge: Link, inner: Link): void {
@@ -215,6 +185,11 @@ function checkPort(host: Host, request: Request, conf: BridgeConf, bridge: Link,
   if (outer.master !== bridge.index) fail(`"${name}" is not a port of bridge "${bridge.name}"`)
   if (outer.peerIndex !== inner.index) fail(`"${name}" and "${inner.name}" are not two ends of one link`)
   if (!outer.up) fail(`host link "${name}" is down`)
-  if (Boolean(outer.port?.hairpin) !== conf.hairpinMode)
-    fail(`hairpin mode of "${name}" is ${outer.port?.hairpin ? 'on' : 'off'}, hairpinMode says otherwise`)
+  for (const [key, actual, wanted] of [
+    ['hairpinMode', outer.port?.hairpin, conf.hairpinMode],
+    ['portIsolation', outer.port?.isolated, conf.portIsolation],
+  ] as const)
+    if (Boolean(actual) !== wanted) fail(`port "${name}" is ${actual ? 'on' : 'off'} where ${key} says otherwise`)
+  if (usesVlans(conf)) checkPortVlans(host, outer, conf)
+  if (conf.macspoofchk) checkSources(host.netfilter, name)
 }

@@ -1,6 +1,7 @@
 import { Value } from '../../config/reader.ts'
 import type { Dns } from '../../ipam/result.ts'
 import type { MasqueradeBackend } from '../../nat/masquerade.ts'
+import type { PortVlan } from '../../netlink-lib/route/link.ts'
 import { CniError, codes } from '../contract/errors.ts'
 import { type Ipam, openIpam } from '../contract/ipam.ts'
 import { checkInterfaceName, type Request } from '../contract/request.ts'
@@ -20,6 +21,19 @@ export interface BridgeConf {
   readonly promiscMode: boolean
   /** Of the container's interface. */
   readonly mac: string | undefined
+  /** Access VLAN; 0 is none. */
+  readonly vlan: number
+  /** Tagged VLANs. */
+  readonly vlanTrunk: readonly PortVlan[]
+  readonly preserveDefaultVlan: boolean
+  /** Frames from the container must carry its own MAC. */
+  readonly macspoofchk: boolean
+  /** Containers of the bridge reach the gateway only, not one another. */
+  readonly portIsolation: boolean
+  /** Leaves the container's interface down. */
+  readonly disableContainerInterface: boolean
+  /** IPv6 duplicate address detection, which ADD then waits for. */
+  readonly enabledad: boolean
   readonly ipam: Ipam | undefined
   readonly dns: Dns | undefined
 }
@@ -37,6 +51,10 @@ export function parseBridge(request: Request): BridgeConf {
       'hairpinMode and promiscMode are both true; set one of them',
     )
   const isDefaultGateway = flag('isDefaultGateway')
+  const ipam = openIpam(request)
+  const disableContainerInterface = flag('disableContainerInterface')
+  if (ipam && disableContainerInterface)
+    config.fail('disableContainerInterface', 'cannot be used with "ipam": an address needs an interface that is up')
   return {
     bridge,
     isGateway: flag('isGateway') || isDefaultGateway,
@@ -48,9 +66,31 @@ export function parseBridge(request: Request): BridgeConf {
     hairpinMode,
     promiscMode,
     mac: requestedMac(request),
-    ipam: openIpam(request),
+    vlan: config.get('vlan')?.integer(0, 4094) ?? 0,
+    vlanTrunk: config.list('vlanTrunk', parseTrunk),
+    preserveDefaultVlan: flag('preserveDefaultVlan'),
+    macspoofchk: flag('macspoofchk'),
+    portIsolation: flag('portIsolation'),
+    disableContainerInterface,
+    enabledad: flag('enabledad'),
+    ipam,
     dns: parseDns(config.get('dns')?.object()),
   }
+}
+
+export const usesVlans = ({ vlan, vlanTrunk }: BridgeConf): boolean => vlan !== 0 || vlanTrunk.length > 0
+
+/** `{ "id": 5 }` or `{ "minID": 100, "maxID": 110 }`. */
+function parseTrunk(value: Value): PortVlan {
+  const trunk = value.object()
+  const vlan = (key: string) => trunk.get(key)?.integer(1, 4094)
+  const [id, first, last] = [vlan('id'), vlan('minID'), vlan('maxID')]
+  if ((first === undefined) !== (last === undefined)) value.fail('minID and maxID must be given together')
+  if (first !== undefined && last !== undefined) {
+    if (first > last) value.fail(`minID ${first} is greater than maxID ${last}`)
+    return { first, last }
+  }
+  return id === undefined ? value.fail('expected "id", or "minID" and "maxID"') : { first: id, last: id }
 }
 
 /** CNI_ARGS, then args.cni, then the mac capability: the later wins. */

@@ -2,6 +2,7 @@ import type { Route as ResultRoute } from '../../ipam/result.ts'
 import { isKernelError } from '../../netlink-lib/errors.ts'
 import { formatCidr, networkOf } from '../../netlink-lib/ip.ts'
 import type { Link } from '../../netlink-lib/route/link.ts'
+import { routeScopes } from '../../netlink-lib/route/wire.ts'
 import { teardown } from './dispatch.ts'
 import { CniError, codes } from './errors.ts'
 import { type Container, type Host, hostLinkName } from './host.ts'
@@ -66,7 +67,10 @@ export function pause(milliseconds: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
 }
 
-/** The result's routes, each through its own gateway or the first of its family; one that is there already stays. */
+/**
+ * The result's routes, each through its own gateway or the first of its family, without one where the scope
+ * says that the destination is on the link. A route that is there already stays.
+ */
 export function addRoutes(
   container: Container,
   link: Link,
@@ -74,7 +78,9 @@ export function addRoutes(
   ips: readonly ResultIp[],
 ): void {
   for (const { dst, gw, ...rest } of routes) {
-    const gateway = gw ?? ips.find((ip) => ip.gateway !== undefined && ip.address.family === dst.family)?.gateway
+    const onLink = (rest.scope ?? 0) >= routeScopes.link
+    const first = ips.find((ip) => ip.gateway !== undefined && ip.address.family === dst.family)?.gateway
+    const gateway = gw ?? (onLink ? undefined : first)
     try {
       container.route.addRoute({ dst, gateway, link: link.index, ...rest })
     } catch (error) {

@@ -1,7 +1,8 @@
-import { CniError, codes, TeardownError } from './errors.ts'
+import { suspectKeys } from '../../config/suggest.ts'
+import { CniError, codes, TeardownError, toCniError } from './errors.ts'
 import type { Host } from './host.ts'
 import type { Plugin } from './plugin.ts'
-import { type Environment, parseRequest } from './request.ts'
+import { type Environment, parseRequest, type Request } from './request.ts'
 import { formatResult } from './result.ts'
 
 /**
@@ -20,6 +21,7 @@ export function dispatch<Conf>(
   const conf = plugin.parse(request)
   switch (request.command) {
     case 'ADD':
+      warnOfTypos(request, host)
       return formatResult(plugin.add(conf, request, host), request.cniVersion)
     case 'DEL':
       plugin.del(conf, request, host)
@@ -31,10 +33,46 @@ export function dispatch<Conf>(
       plugin.gc?.(conf, request, host)
       return undefined
     case 'STATUS':
-      plugin.status?.(conf, request, host)
+      serveable(() => plugin.status?.(conf, request, host))
       return undefined
     case 'VERSION':
       return undefined // answered by the executable, before a configuration is read
+  }
+}
+
+/** Keys that belong to the protocol or to the runtime, whether or not this plugin reads them. */
+const protocolKeys = [
+  'cniVersion',
+  'name',
+  'type',
+  'capabilities',
+  'args',
+  'runtimeConfig',
+  'prevResult',
+  'ipam',
+  'dns',
+]
+
+/** Unknown keys are allowed (CNI conventions); one that looks like a known key is probably a mistake. */
+function warnOfTypos({ config }: Request, host: Host): void {
+  const ipam = config.get('ipam')?.json ? config.get('ipam')!.object() : undefined
+  for (const section of ipam ? [config, ipam] : [config]) {
+    const known = [...section.known(), ...protocolKeys]
+    const unread = section.unread().filter((key) => !protocolKeys.includes(key) && !key.startsWith('cni.dev/'))
+    if (unread.length === 0) continue
+    for (const { key, suggestion } of suspectKeys(unread, known))
+      host.warn(`unknown key "${section.at(key)}" is ignored; did you mean "${suggestion}"?`)
+  }
+}
+
+/** Whatever keeps an ADD from being served is code 50 for a runtime that asks (CNI spec 1.1.0, STATUS). */
+function serveable(status: () => void): void {
+  try {
+    status()
+  } catch (error) {
+    const { code, message, details } = toCniError(error)
+    const unavailable = code === codes.unavailableLimited ? code : codes.unavailable
+    throw new CniError(unavailable, `plugin not available: ${message}`, details, { cause: error })
   }
 }
 

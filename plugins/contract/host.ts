@@ -2,6 +2,7 @@ import fs from 'node:fs'
 import type { Attachment } from '../../config/attachment.ts'
 import { type Masquerade, type MasqueradeBackend, openMasquerade } from '../../nat/masquerade.ts'
 import { Netns } from '../../netlink-lib/netns.ts'
+import { NetfilterSocket } from '../../netlink-lib/nftables/netfilter-socket.ts'
 import { RouteSocket } from '../../netlink-lib/route/socket.ts'
 import { findSysctl, type SysctlName, setSysctl, trySysctl } from '../../netlink-lib/sysctl.ts'
 import { Rollback } from './rollback.ts'
@@ -28,11 +29,18 @@ export interface Container extends Disposable {
 export class Host implements Disposable {
   readonly #closing: Disposable[] = []
   #route: RouteSocket | undefined
+  #netfilter: NetfilterSocket | undefined
 
   /** rtnetlink of the host's namespace. */
   get route(): RouteSocket {
     this.#route ??= this.#later(new RouteSocket())
     return this.#route
+  }
+
+  /** nf_tables of the host's namespace. */
+  get netfilter(): NetfilterSocket {
+    this.#netfilter ??= this.#later(new NetfilterSocket())
+    return this.#netfilter
   }
 
   readonly sysctl: Sysctls = { find: findSysctl, set: setSysctl, try: trySysctl }
@@ -72,6 +80,7 @@ export class Host implements Disposable {
   [Symbol.dispose](): void {
     for (const resource of this.#closing.splice(0).reverse()) resource[Symbol.dispose]()
     this.#route = undefined
+    this.#netfilter = undefined
   }
 
   #later<T extends Disposable>(resource: T): T {

@@ -128,7 +128,7 @@ export const veth: Plugin<VethConf> = {
 
   gc(conf, request, host): void {
     teardown(
-      () => conf.ipMasq && host.masquerade(conf.ipMasqBackend).collect(request.network, request.validAttachments),
+      () => host.masquerade(conf.ipMasqBackend).collect(request.network, request.validAttachments),
       () => collectLinks(host, request),
       () => conf.ipam.gc(),
     )

@@ -1,0 +1,62 @@
+import type { Link, PortVlan } from '../../netlink-lib/route/link.ts'
+import { CniError, codes } from '../contract/errors.ts'
+import { type Host, hostLinkName } from '../contract/host.ts'
+import type { Interface } from '../contract/result.ts'
+import { type BridgeConf, usesVlans } from './config.ts'
+
+/** VLANs of a container's port: `vlan` untagged, `vlanTrunk` tagged. */
+export function portVlans({ vlan, vlanTrunk }: BridgeConf): PortVlan[] {
+  const access = vlan === 0 ? [] : [{ first: vlan, last: vlan, pvid: true, untagged: true }]
+  return [...access, ...vlanTrunk]
+}
+
+/** Puts a port into its VLANs; the ones it was born with (VLAN 1) go first, unless they are to be kept. */
+export function setPortVlans(host: Host, port: Link, conf: BridgeConf): void {
+  if (!usesVlans(conf)) return
+  // A pure trunk keeps VLAN 1 as its native one.
+  const native = conf.vlan === 0 ? [{ first: 1, last: 1, pvid: true, untagged: true }] : []
+  if (!conf.preserveDefaultVlan) {
+    const present = host.route.listPortVlans(port)
+    if (present.length > 0) host.route.deletePortVlans(port, present)
+  }
+  host.route.addPortVlans(port, [...native, ...portVlans(conf)])
+}
+
+/**
+ * The gateway of a VLAN: a link `<bridge>.<vlan>` on the host whose other end is a port of the bridge in that VLAN.
+ * Shared by the containers of the VLAN, so it stays.
+ */
+export function ensureVlanGateway(host: Host, bridge: Link, conf: BridgeConf): Link {
+  const name = `${bridge.name}.${conf.vlan}`
+  if (name.length > 15)
+    throw new CniError(
+      codes.invalidConfig,
+      `the name of the VLAN's gateway link, "${name}", has more than 15 bytes`,
+      'choose a shorter name for "bridge"',
+    )
+  const present = host.route.findLink(name)
+  if (present) return present
+  const peer = hostLinkName({ network: bridge.name, containerId: String(conf.vlan), ifName: name })
+  host.route.createVeth({ name: peer, master: bridge.index, up: true, mtu: conf.mtu, peer: { name, mtu: conf.mtu } })
+  setPortVlans(host, host.route.getLink(peer), { ...conf, vlanTrunk: [] })
+  const gateway = host.route.getLink(name)
+  host.route.setLink(gateway, { up: true })
+  return gateway
+}
+
+export const describeLink = ({ name, mac, mtu }: Link): Interface => ({ name, mac, mtu })
+
+/** Throws naming the first VLAN that the port should be in and is not. */
+export function checkPortVlans(host: Host, port: Link, conf: BridgeConf): void {
+  const present = host.route.listPortVlans(port)
+  for (const { first, last, pvid, untagged } of portVlans(conf)) {
+    const found = present.some(
+      (vlan) => vlan.first <= first && vlan.last >= last && (!pvid || (vlan.pvid && vlan.untagged === untagged)),
+    )
+    if (!found)
+      throw new CniError(
+        codes.checkFailed,
+        `CHECK: "${port.name}" is not in VLAN ${first === last ? first : `${first}-${last}`}`,
+      )
+  }
+}
