@@ -4,8 +4,7 @@ import type { MasqueradeBackend } from '../../nat/masquerade.ts'
 import type { PortVlan } from '../../netlink-lib/route/link.ts'
 import { CniError, codes } from '../contract/errors.ts'
 import { type Ipam, openIpam } from '../contract/ipam.ts'
-import { checkInterfaceName, type Request } from '../contract/request.ts'
-import { parseDns } from '../contract/result.ts'
+import { checkInterfaceName, type Request, requestedDns } from '../contract/request.ts'
 
 export interface BridgeConf {
   /** Name of the bridge. */
@@ -74,7 +73,7 @@ export function parseBridge(request: Request): BridgeConf {
     disableContainerInterface,
     enabledad: flag('enabledad'),
     ipam,
-    dns: parseDns(config.get('dns')?.object()),
+    dns: requestedDns(request),
   }
 }
 

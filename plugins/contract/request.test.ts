@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { CniError } from './errors.ts'
-import { parseEnvironment, parseRequest } from './request.ts'
+import { parseEnvironment, parseRequest, requestedDns } from './request.ts'
 
 const complete = {
   CNI_COMMAND: 'ADD',
@@ -130,4 +130,15 @@ test('GC reads the list of valid attachments in both spellings', () => {
     expect(request({ name: 'n', cniVersion: '1.1.0', [key]: valid }, { CNI_COMMAND: 'GC' }).validAttachments).toEqual([
       { containerId: 'c1', ifName: 'eth0' },
     ])
+})
+
+test('the dns capability replaces the configured dns', () => {
+  const dns = { nameservers: ['10.0.0.53'] }
+  const runtimeConfig = { dns: { servers: ['192.0.2.53'], searches: ['example.org'] } }
+  expect(requestedDns(request({ name: 'n', dns }))).toMatchObject(dns)
+  expect(requestedDns(request({ name: 'n', dns, runtimeConfig }))).toEqual({
+    nameservers: ['192.0.2.53'],
+    search: ['example.org'],
+    options: undefined,
+  })
 })

@@ -1,7 +1,8 @@
 import type { Attachment, AttachmentId } from '../../config/attachment.ts'
 import { Section } from '../../config/reader.ts'
+import type { Dns } from '../../ipam/result.ts'
 import { CniError, codes, messageOf } from './errors.ts'
-import { parsePrevResult, type Result } from './result.ts'
+import { parseDns, parsePrevResult, type Result } from './result.ts'
 import { gateVerb, gateVersion, type SpecVersion, specVersions } from './versions.ts'
 
 export const commands = ['ADD', 'DEL', 'CHECK', 'GC', 'STATUS', 'VERSION'] as const
@@ -174,6 +175,14 @@ export function requirePrevResult({ prevResult, command }: Request): Result {
     'Required prevResult missing',
     `${command} needs the result of an earlier ADD`,
   )
+}
+
+/** The configured DNS: the `dns` capability of the runtime (CNI conventions), else the configuration's own `dns`. */
+export function requestedDns({ config }: Request): Dns | undefined {
+  const capability = config.get('runtimeConfig')?.object().get('dns')?.object()
+  if (!capability) return parseDns(config.get('dns')?.object())
+  const strings = (key: string) => capability.get(key)?.list((value) => value.string())
+  return { nameservers: strings('servers'), search: strings('searches'), options: strings('options') }
 }
 
 /** libcni also writes the key's older spelling (CNI spec 1.1.0, GC). */

@@ -1,8 +1,7 @@
 import type { Dns } from '../../ipam/result.ts'
 import type { MasqueradeBackend } from '../../nat/masquerade.ts'
 import { type Ipam, openIpam } from '../contract/ipam.ts'
-import type { Request } from '../contract/request.ts'
-import { parseDns } from '../contract/result.ts'
+import { type Request, requestedDns } from '../contract/request.ts'
 
 export interface VethConf {
   readonly mtu: number | undefined
@@ -19,6 +18,6 @@ export function parseVeth(request: Request): VethConf {
     ipMasq: config.get('ipMasq')?.boolean() ?? false,
     ipMasqBackend: config.get('ipMasqBackend')?.oneOf('auto', 'nftables', 'iptables') ?? 'auto',
     ipam: openIpam(request) ?? config.fail('ipam.type', 'missing; a point to point link needs addresses'),
-    dns: parseDns(config.get('dns')?.object()),
+    dns: requestedDns(request),
   }
 }
