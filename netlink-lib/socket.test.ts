@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { hex } from './golden-bytes.ts'
-import { errorIn, frame, unframe } from './socket.ts'
+import { errorIn, frame, readDump, readWhole, unframe } from './socket.ts'
 
 // Bytes by hand from struct nlmsghdr and struct nlmsgerr (include/uapi/linux/netlink.h).
 
@@ -122,4 +122,29 @@ test('an error whose request says it is longer than the message is still an errn
 
 test('a message too short for an errno is none', () => {
   expect(errorIn(reply(done, 0, '0000'))).toBeUndefined()
+})
+
+const request = { type: 18, body: Buffer.alloc(0), operation: 'list', subject: 'links' }
+const part = (interrupted: boolean) => ({ type: 16, flags: interrupted ? 0x12 : 0x2, sequence: 1, body: hex('01') })
+const done = { type: 3, flags: 0x2, sequence: 1, body: hex('00000000') }
+
+test('a dump ends with NLMSG_DONE, and NLM_F_DUMP_INTR in any part makes it worthless', () => {
+  const read = (...datagrams: (typeof done)[][]) => readDump(request, 1, () => datagrams.shift()!)
+  expect(read([part(false)], [part(false), done])).toHaveLength(2)
+  expect(read([part(false)], [part(true)], [done])).toBeUndefined()
+  expect(read([{ ...part(true), sequence: 0 }, part(false), done])).toHaveLength(1) // the answer to an older request
+  expect(() => read([{ ...done, body: hex('edffffff') }])).toThrow('list links: ENODEV')
+})
+
+test('an interrupted dump is repeated, and given up in the end', () => {
+  let attempts = 0
+  expect(readWhole(request, () => (++attempts < 4 ? undefined : []))).toEqual([])
+  expect(attempts).toBe(4)
+  attempts = 0
+  const never = () => {
+    attempts++
+    return undefined
+  }
+  expect(() => readWhole(request, never)).toThrow(/^list links: EAGAIN .*changed during each of 8 reads/)
+  expect(attempts).toBe(8)
 })

@@ -98,13 +98,44 @@ function failure(request: Request, error: NonNullable<ReturnType<typeof errorIn>
 const dumpAttempts = 8
 
 /**
+ * Repeats a dump that the kernel marks as interrupted by a change of the table, at most 8 times; then EAGAIN is thrown:
+ * a partial answer is never returned as a whole one.
+ */
+export function readWhole(request: Request, attempt: () => Reply[] | undefined): Reply[] {
+  for (let i = 0; i < dumpAttempts; i++) {
+    const replies = attempt()
+    if (replies) return replies
+  }
+  throw new KernelError(request.operation, request.subject, 11, `table changed during each of ${dumpAttempts} reads`)
+}
+
+/** The parts of one dump up to NLMSG_DONE, undefined when it was interrupted. `receive` gives one datagram's messages. */
+export function readDump(request: Request, sequence: number, receive: () => Reply[]): Reply[] | undefined {
+  const replies: Reply[] = []
+  let interrupted = false
+  for (;;) {
+    for (const reply of receive()) {
+      if (reply.sequence !== sequence) continue
+      if (reply.flags & flags.dumpInterrupted) interrupted = true
+      if (reply.type === doneType || reply.type === errorType) {
+        const error = errorIn(reply)
+        if (error) throw failure(request, error)
+        return interrupted ? undefined : replies
+      }
+      replies.push(reply)
+    }
+  }
+}
+
+/**
  * A synchronous netlink socket. It stays in the network namespace it was opened in, whatever the thread does later.
  * The kernel answers within send(2), so nothing here ever waits for a message that may not come.
  */
 export class NetlinkSocket implements Disposable {
   readonly #fd: number
   #sequence = 1
-  #buffer = Buffer.allocUnsafeSlow(64 * 1024)
+  /** The kernel's answers have at most 32 KiB (netlink_recvmsg); a longer one would be cut and is refused. */
+  readonly #buffer = Buffer.allocUnsafeSlow(64 * 1024)
 
   constructor(protocol: number) {
     const rawCloexec = 3 | 0o2000000 // SOCK_RAW | SOCK_CLOEXEC
@@ -165,35 +196,14 @@ export class NetlinkSocket implements Disposable {
     return first
   }
 
-  /**
-   * Reads a whole table. A dump that the kernel marks as interrupted by a change is repeated, at most 8 times, then
-   * EAGAIN is thrown: a partial answer is never returned as a whole one.
-   */
+  /** Reads a whole table, as {@link readWhole} has it. */
   dump(request: Request): Reply[] {
-    for (let attempt = 0; attempt < dumpAttempts; attempt++) {
-      const replies = this.#dumpOnce(request)
-      if (replies) return replies
-    }
-    throw new KernelError(request.operation, request.subject, 11, `table changed during each of ${dumpAttempts} reads`)
-  }
-
-  #dumpOnce(request: Request): Reply[] | undefined {
-    const sequence = this.#sequence++
-    this.#send(frame(request.type, (request.flags ?? 0) | flags.request | flags.dump, sequence, request.body), request)
-    const replies: Reply[] = []
-    let interrupted = false
-    for (;;) {
-      for (const reply of unframe(this.#receive(0, request)!)) {
-        if (reply.sequence !== sequence) continue
-        if (reply.flags & flags.dumpInterrupted) interrupted = true
-        if (reply.type === doneType || reply.type === errorType) {
-          const error = errorIn(reply)
-          if (error) throw failure(request, error)
-          return interrupted ? undefined : replies
-        }
-        replies.push({ ...reply, body: Buffer.from(reply.body) })
-      }
-    }
+    return readWhole(request, () => {
+      const sequence = this.#sequence++
+      const dumpFlags = (request.flags ?? 0) | flags.request | flags.dump
+      this.#send(frame(request.type, dumpFlags, sequence, request.body), request)
+      return readDump(request, sequence, () => unframe(Buffer.from(this.#receive(0, request)!)))
+    })
   }
 
   #send(bytes: Buffer, request: Request): void {
@@ -212,16 +222,10 @@ export class NetlinkSocket implements Disposable {
   /** One datagram, valid until the next call; undefined when none is queued and `receiveFlags` says not to wait. */
   #receive(receiveFlags: number, request: Request): Buffer | undefined {
     for (;;) {
-      // MSG_PEEK | MSG_TRUNC: the real length, so that a reply of any size fits.
-      const peek = this.#buffer
-      const size = Number(libc.recv(this.#fd, peek, peek.length, receiveFlags | 0x20)) // MSG_TRUNC
-      if (size >= 0) {
-        if (size > peek.length) {
-          this.#buffer = Buffer.allocUnsafeSlow(2 * size)
-          throw new KernelError(request.operation, request.subject, 90, `reply of ${size} bytes`) // EMSGSIZE
-        }
-        return peek.subarray(0, size)
-      }
+      const size = Number(libc.recv(this.#fd, this.#buffer, this.#buffer.length, receiveFlags | 0x20)) // MSG_TRUNC
+      if (size > this.#buffer.length)
+        throw new KernelError(request.operation, request.subject, 90, `reply of ${size} bytes`) // EMSGSIZE
+      if (size >= 0) return this.#buffer.subarray(0, size)
       const errno = lastErrno()
       if (errno === 11) return undefined // EAGAIN
       if (errno !== 4) throw new KernelError(request.operation, request.subject, errno) // EINTR
