@@ -126,14 +126,14 @@ test('a message too short for an errno is none', () => {
 
 const request = { type: 18, body: Buffer.alloc(0), operation: 'list', subject: 'links' }
 const part = (interrupted: boolean) => ({ type: 16, flags: interrupted ? 0x12 : 0x2, sequence: 1, body: hex('01') })
-const done = { type: 3, flags: 0x2, sequence: 1, body: hex('00000000') }
+const end = { type: 3, flags: 0x2, sequence: 1, body: hex('00000000') }
 
 test('a dump ends with NLMSG_DONE, and NLM_F_DUMP_INTR in any part makes it worthless', () => {
-  const read = (...datagrams: (typeof done)[][]) => readDump(request, 1, () => datagrams.shift()!)
-  expect(read([part(false)], [part(false), done])).toHaveLength(2)
-  expect(read([part(false)], [part(true)], [done])).toBeUndefined()
-  expect(read([{ ...part(true), sequence: 0 }, part(false), done])).toHaveLength(1) // the answer to an older request
-  expect(() => read([{ ...done, body: hex('edffffff') }])).toThrow('list links: ENODEV')
+  const read = (...datagrams: (typeof end)[][]) => readDump(request, 1, () => datagrams.shift()!)
+  expect(read([part(false)], [part(false), end])).toHaveLength(2)
+  expect(read([part(false)], [part(true)], [end])).toBeUndefined()
+  expect(read([{ ...part(true), sequence: 0 }, part(false), end])).toHaveLength(1) // the answer to an older request
+  expect(() => read([{ ...end, body: hex('edffffff') }])).toThrow('list links: ENODEV')
 })
 
 test('an interrupted dump is repeated, and given up in the end', () => {
