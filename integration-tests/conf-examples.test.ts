@@ -89,6 +89,16 @@ const expectations: Readonly<Record<string, Expectation>> = {
       )
     },
   },
+  'bridge-isolated': {
+    addresses: ['10.11.12.2/24'],
+    gateways: ['10.11.12.1'],
+    routes: [['default', '10.11.12.1'], ['10.11.12.0/24']],
+    outside: [4],
+    forwarding: [4],
+    also(host) {
+      expect(port(host).linkinfo.info_slave_data.isolated).toBe(true)
+    },
+  },
   'bridge-l2': {
     addresses: [],
     gateways: [],
@@ -99,6 +109,21 @@ const expectations: Readonly<Record<string, Expectation>> = {
       host.sh(`ip address add 10.0.0.1/24 dev br-l2
                ip -n lab address add 10.0.0.2/24 dev eth0`)
       expect(reaches(host, '10.0.0.1')).toBe(true)
+    },
+  },
+  'bridge-macspoofchk': {
+    addresses: ['10.11.13.2/24'],
+    gateways: ['10.11.13.1'],
+    routes: [['default', '10.11.13.1'], ['10.11.13.0/24']],
+    outside: [4],
+    forwarding: [4],
+    also(host) {
+      const [{ address }] = host.json(['ip', '-json', '-n', 'lab', 'link', 'show', 'eth0'])
+      const setAddress = (mac: string) => host.run(['ip', '-n', 'lab', 'link', 'set', 'eth0', 'address', mac])
+      setAddress('02:00:00:00:00:01')
+      expect(reaches(host, '10.11.13.1')).toBe(false)
+      setAddress(address)
+      expect(reaches(host, '10.11.13.1')).toBe(true)
     },
   },
   'host-local-ranges': {
@@ -293,6 +318,14 @@ test.for(['bridge-dual-stack', 'veth'])('two containers of %s reach each other',
   expect(addresses).toHaveLength(2)
   // The host forwards IPv6 to a new link only when its own link-local address there is no longer tentative: 1 to 2 s.
   for (const address of addresses) host.run([...lab, 'ping', '-c1', '-w5', address])
+})
+
+test('bridge-isolated: containers reach the gateway and not each other', (context) => {
+  using host = hostFor('bridge-isolated', context)
+  for (const name of ['lab', 'other'])
+    host.run([`${executables}/ns-net`, 'add', name, '--conf', `${folder}/bridge-isolated.conflist`])
+  expect(reaches(host, '10.11.12.1')).toBe(true)
+  expect(reaches(host, '10.11.12.3')).toBe(false)
 })
 
 test('host-local-ranges: the second container gets the next address that is not excluded', (context) => {

@@ -258,3 +258,34 @@ test('the default range avoids what the host already routes', () => {
            ip link set x up`)
   expect(JSON.parse(nsNet(host, 'add', 'web', '--json').stdout).addresses).toEqual(['10.89.0.2/16'])
 })
+
+test('what other runtimes keep below /run/ns-net stays', () => {
+  using host = createHost()
+  host.sh('mkdir -p /run/ns-net/nat/net1; echo user > /run/ns-net/nat/net1/chain')
+  refused(host, ['del', 'nothere'])
+  nsNet(host, 'add', 'web')
+  nsNet(host, 'del', 'web')
+  expect(host.run(['find', '/run/ns-net', '-type', 'f']).stdout).toBe('/run/ns-net/nat/net1/chain\n')
+})
+
+test('a configuration that cannot be used is told once, with exit code 2, and keys match in any letter case', () => {
+  using host = createHost()
+  const conf = (bridge: object) =>
+    host.run(['tee', '/run/lab.conflist'], {
+      input: JSON.stringify({
+        cniVersion: '1.1.0',
+        name: 'own',
+        plugins: [{ type: 'bridge', isGateway: true, ipam: { type: 'host-local', SUBNET: '10.5.0.0/24' }, ...bridge }],
+      }),
+    })
+  conf({ mtu: '1500' })
+  const wrong = refused(host, ['add', 'web', '--conf', '/run/lab.conflist'])
+  expect(wrong.status).toBe(2)
+  expect(wrong.stderr.match(/mtu: expected an integer/g)).toHaveLength(1)
+  conf({ BRIDGE: 'lab0' })
+  nsNet(host, 'add', 'web', '--conf', '/run/lab.conflist')
+  expect(host.run(['ip', '-br', 'link', 'show', 'lab0']).stdout).toMatch(/^lab0/)
+  expect(nsNet(host, 'exec', 'web', '--json', '--', 'echo', 'hello').stdout).toBe('hello\n')
+  nsNet(host, 'del', 'web')
+  expect(host.json(['ip', '-j', 'link'])).toHaveLength(1)
+})

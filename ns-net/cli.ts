@@ -65,6 +65,12 @@ export function createProgram(): Command {
   return program
 }
 
+/** `exec NAME --json -- CMD`: what stands before `--` is ours, although everything after NAME is passed through. */
+function withoutOwnOptions(command: readonly string[]): readonly string[] {
+  const end = command.indexOf('--')
+  return end >= 0 && command.slice(0, end).every((word) => word === '--json') ? command.slice(end + 1) : command
+}
+
 const example = (...lines: string[]) => `\nExample:\n${lines.map((line) => `  $ ${line}\n`).join('')}`
 
 function addVerbs(program: Command): void {
@@ -119,7 +125,7 @@ function addVerbs(program: Command): void {
     .addHelpText('after', example('sudo ns-net exec web -- ip addr'))
     .action(async (name: string, command: string[]) => {
       requireRoot('exec')
-      ;(await import('./commands/exec.ts')).exec(name, command[0] === '--' ? command.slice(1) : command)
+      ;(await import('./commands/exec.ts')).exec(name, withoutOwnOptions(command))
     })
   program
     .command('ping')

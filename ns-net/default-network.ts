@@ -1,10 +1,11 @@
 import fs from 'node:fs'
 import IPCIDR from 'ip-cidr'
+import { Section } from '../config/reader.ts'
 import { formatCidr } from '../netlink-lib/ip.ts'
-import type { Host } from '../plugins/contract/host.ts'
+import { bridgeMark, type Host } from '../plugins/contract/host.ts'
 import { type ConfList, parseConfList } from './conflist.ts'
 import { CliError } from './errors.ts'
-import { listLabs, networkDirectory } from './labs.ts'
+import { listLabs, networkDirectory, removeIfEmpty } from './labs.ts'
 
 export const defaultNetwork = 'default'
 const bridgeName = 'nsbr0'
@@ -60,24 +61,26 @@ export function releaseNetwork(list: ConfList, host: Host): void {
   const stillUsed = listLabs().some(({ attachments }) => attachments.some(({ network }) => network === list.name))
   if (stillUsed) return
   for (const plugin of list.plugins) {
-    const bridge = plugin.type === 'bridge' ? host.route.findLink(String(plugin.bridge ?? 'cni0')) : undefined
-    const ours = bridge?.alias === `ns-net:${list.name}`
-    if (bridge && ours && host.route.listLinks({ master: bridge.index }).length === 0)
-      host.route.deleteLink(bridge.index)
-    removeLeaseDirectory(list.name, plugin.ipam as { dataDir?: string } | undefined)
+    const section = new Section(plugin)
+    if (plugin.type === 'bridge') removeBridge(section.get('bridge')?.string() || 'cni0', list.name, host)
+    removeLeaseDirectory(list.name, section.get('ipam')?.object().get('dataDir')?.string())
   }
   if (list.name === defaultNetwork) fs.rmSync(file, { force: true })
 }
 
+function removeBridge(name: string, network: string, host: Host): void {
+  const bridge = host.route.findLink(name)
+  if (bridge?.alias !== bridgeMark(network)) return
+  if (host.route.listLinks({ master: bridge.index }).length === 0) host.route.deleteLink(bridge.index)
+}
+
 /** Only bookkeeping may be left in there; a lease of another runtime on the same network keeps the directory. */
-function removeLeaseDirectory(network: string, ipam: { dataDir?: string } | undefined): void {
-  const dataDir = ipam?.dataDir ?? '/var/lib/cni/networks'
+function removeLeaseDirectory(network: string, dataDir = '/var/lib/cni/networks'): void {
   const directory = `${dataDir}/${network}`
   if (!fs.existsSync(directory)) return
   const isBookkeeping = (name: string) => name === 'lock' || name.startsWith('last_reserved_ip.')
   if (!fs.readdirSync(directory).every(isBookkeeping)) return
   fs.rmSync(directory, { recursive: true })
   fs.rmSync(`${dataDir}/.ns-net/${network}`, { recursive: true, force: true })
-  if (fs.existsSync(`${dataDir}/.ns-net`) && fs.readdirSync(`${dataDir}/.ns-net`).length === 0)
-    fs.rmdirSync(`${dataDir}/.ns-net`)
+  removeIfEmpty(`${dataDir}/.ns-net`)
 }

@@ -7,7 +7,7 @@ import { netnsPath } from './labs.ts'
 
 const newNetwork = 0x40000000 // CLONE_NEWNET
 const newMount = 0x00020000 // CLONE_NEWNS
-const mountFlags = { readonlyBind: 0x1000, slave: 0x80000, rec: 0x4000 } // MS_BIND, MS_SLAVE, MS_REC
+const mountFlags = { bind: 0x1000, slave: 0x80000, rec: 0x4000 } // MS_BIND, MS_SLAVE, MS_REC
 /** SIGPIPE and SIGXFSZ: the JavaScript runtime ignores them, and what is ignored stays so through execve(2). */
 const ignoredByRuntime = [13, 25]
 
@@ -44,7 +44,7 @@ function bindEtc(name: string): void {
   for (const file of fs.readdirSync(directory)) {
     const target = `/etc/${file}`
     if (!fs.existsSync(target)) continue
-    checked(libc.mount(`${directory}/${file}`, target, 'none', mountFlags.readonlyBind, null), 'bind', target)
+    checked(libc.mount(`${directory}/${file}`, target, 'none', mountFlags.bind, null), 'bind', target)
   }
 }
 

@@ -31,6 +31,7 @@ export class CliError extends Error {
 }
 
 const kinds: Readonly<Record<number, ExitKind>> = {
+  [codes.invalidConfig]: 'usage',
   [codes.permission]: 'permission',
   [codes.conflict]: 'conflict',
   [codes.tryAgain]: 'timeout',

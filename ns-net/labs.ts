@@ -42,8 +42,9 @@ export function checkLabName(name: string): void {
 }
 
 /**
- * One change at a time: every verb that changes something runs under this lock. With the last lab the state and the
- * lock's own file go too; whoever waits for that file notices and takes a new one.
+ * One change at a time: every verb that changes something runs under this lock. With the last lab our state and the
+ * lock's own file go too; whoever waits for that file notices and takes a new one. The rest of /run/ns-net belongs to
+ * plugins that may serve other runtimes.
  */
 export function exclusively<T>(work: () => T): T {
   return withLock(lockFile, 30_000, () => {
@@ -51,11 +52,16 @@ export function exclusively<T>(work: () => T): T {
       return work()
     } finally {
       if (listLabs().length === 0) {
-        fs.rmSync(stateDirectory, { recursive: true, force: true })
+        for (const directory of [labDirectory, networkDirectory, stateDirectory]) removeIfEmpty(directory)
         fs.rmSync(lockFile, { force: true })
       }
     }
   })
+}
+
+/** Removes a directory unless something is in it. */
+export function removeIfEmpty(directory: string): void {
+  if (filesOf(directory).length === 0 && fs.existsSync(directory)) fs.rmdirSync(directory)
 }
 
 export function writeLab(lab: Lab): void {

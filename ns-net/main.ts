@@ -18,6 +18,9 @@ switch (name) {
   case 'nat':
     void import('../plugins/nat/main.ts')
     break
+  case 'tuning':
+    void import('../plugins/tuning/main.ts')
+    break
   case 'host-local':
     void import('../plugins/host-local/main.ts')
     break

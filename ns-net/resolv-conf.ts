@@ -1,5 +1,6 @@
 import fs from 'node:fs'
 import type { Dns } from '../ipam/result.ts'
+import { removeIfEmpty } from './labs.ts'
 
 /**
  * DNS of a lab: /etc/netns/NAME/resolv.conf, which `ip netns exec` and `ns-net exec` put over /etc/resolv.conf.
@@ -35,9 +36,9 @@ export function removeResolvConf(name: string): void {
   fs.rmSync(`${directoryOf(name)}/resolv.conf`, { force: true })
   for (const directory of [directoryOf(name), '/etc/netns']) {
     try {
-      fs.rmdirSync(directory)
-    } catch {
-      return // not empty, or not there
+      removeIfEmpty(directory)
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'EBUSY') throw error // a mount point
     }
   }
 }

@@ -11,6 +11,7 @@ import type { Command, Environment } from '../plugins/contract/request.ts'
 import { parseResult, type Result } from '../plugins/contract/result.ts'
 import { loopback } from '../plugins/loopback/loopback.ts'
 import { nat } from '../plugins/nat/nat.ts'
+import { tuning } from '../plugins/tuning/tuning.ts'
 import { veth } from '../plugins/veth/veth.ts'
 import type { ConfList, PluginConf } from './conflist.ts'
 
@@ -34,6 +35,7 @@ const own: Readonly<Record<string, Plugin<never>>> = {
   ptp: veth as Plugin<never>,
   loopback: loopback as Plugin<never>,
   nat: nat as Plugin<never>,
+  tuning: tuning as Plugin<never>,
 }
 
 /** Where foreign plugins are looked for: CNI_PATH, else the places that distributions use. */
@@ -51,7 +53,8 @@ export function addNetwork(list: ConfList, target: Target, host: Host): Result {
     try {
       delNetwork(list, target, host)
     } catch (undo) {
-      host.warn(`rollback: ${messageOf(undo)}`)
+      // A configuration that ADD cannot use is refused by DEL with the same words.
+      if (messageOf(undo) !== messageOf(error)) host.warn(`rollback: ${messageOf(undo)}`)
     }
     throw error
   }

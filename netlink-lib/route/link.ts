@@ -12,6 +12,9 @@ export interface Link {
   readonly up: boolean
   readonly loopback: boolean
   readonly promiscuous: boolean
+  readonly allMulticast: boolean
+  /** Packets that may wait in the link's own queue. */
+  readonly txQueueLength: number
   /** Index of the bridge (or bond, …) it is a port of. */
   readonly master?: number
   /** Index of a veth's other end, in that end's namespace. */
@@ -36,6 +39,8 @@ export function toLink(message: LinkMessage): Link {
     up: (message.flags! & linkFlags.up) !== 0,
     loopback: (message.flags! & linkFlags.loopback) !== 0,
     promiscuous: (message.flags! & linkFlags.promiscuous) !== 0,
+    allMulticast: (message.flags! & linkFlags.allMulticast) !== 0,
+    txQueueLength: message.txQueueLength ?? 0,
     master: message.master || undefined,
     peerIndex: message.peerIndex || undefined,
     alias: message.alias,
@@ -54,6 +59,8 @@ export interface LinkSettings {
   readonly master?: number
   readonly up?: boolean
   readonly promiscuous?: boolean
+  readonly allMulticast?: boolean
+  readonly txQueueLength?: number
   readonly alias?: string
   readonly group?: number
   readonly port?: { readonly hairpin?: boolean; readonly isolated?: boolean }
@@ -68,6 +75,7 @@ export function settingsMessage(settings: LinkSettings): LinkMessage {
   for (const [name, on] of [
     ['up', settings.up],
     ['promiscuous', settings.promiscuous],
+    ['allMulticast', settings.allMulticast],
   ] as const) {
     if (on === undefined) continue
     change |= linkFlags[name]
@@ -78,6 +86,7 @@ export function settingsMessage(settings: LinkSettings): LinkMessage {
     change,
     mac: settings.mac,
     mtu: settings.mtu || undefined,
+    txQueueLength: settings.txQueueLength,
     master: settings.master,
     alias: settings.alias,
     group: settings.group,

@@ -17,6 +17,9 @@ export function ensureBridge(host: Host, conf: BridgeConf, network: string): Lin
       if (usesVlans(conf) && isKernelError(error, 'EOPNOTSUPP')) refuseUnfiltered(name, error)
       if (!isKernelError(error, 'EEXIST')) throw error // another ADD was faster
     }
+    // Nobody else can have the link-local address of a bridge just made; until it passed detection, the host would
+    // answer no neighbour solicitation on it.
+    host.sysctl.try(['ipv6', 'conf', name, 'accept_dad'], '0')
     host.sysctl.try(['ipv6', 'conf', name, 'accept_ra'], '0')
     bridge = host.route.getLink(name)
     if (!bridge.alias) host.route.setLink(bridge, { alias: bridgeMark(network) })

@@ -1,3 +1,4 @@
+import { isKernelError } from '../../netlink-lib/errors.ts'
 import type { Link, PortVlan } from '../../netlink-lib/route/link.ts'
 import { CniError, codes } from '../contract/errors.ts'
 import { type Host, hostLinkName } from '../contract/host.ts'
@@ -37,10 +38,14 @@ export function ensureVlanGateway(host: Host, bridge: Link, conf: BridgeConf): L
   const present = host.route.findLink(name)
   if (present) return present
   const peer = hostLinkName({ network: bridge.name, containerId: String(conf.vlan), ifName: name })
-  host.route.createVeth({ name: peer, master: bridge.index, up: true, mtu: conf.mtu, peer: { name, mtu: conf.mtu } })
+  try {
+    host.route.createVeth({ name: peer, master: bridge.index, up: true, mtu: conf.mtu, peer: { name, mtu: conf.mtu } })
+  } catch (error) {
+    if (!isKernelError(error, 'EEXIST')) throw error // another ADD was faster
+  }
   setPortVlans(host, host.route.getLink(peer), { ...conf, vlanTrunk: [] })
   const gateway = host.route.getLink(name)
-  host.route.setLink(gateway, { up: true })
+  host.route.setLink(gateway, { up: true, alias: bridge.alias })
   return gateway
 }
 

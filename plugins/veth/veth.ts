@@ -76,6 +76,8 @@ export const veth: Plugin<VethConf> = {
     })
     rollback.onFailure(`delete ${name}`, () => host.route.deleteLink(name))
     host.sysctl.try(['ipv6', 'conf', name, 'accept_ra'], '0')
+    // The host solicits neighbours from the link-local address, which would be tentative for a second or two.
+    host.sysctl.try(['ipv6', 'conf', name, 'accept_dad'], '0')
     const outer = host.route.getLink(name)
     host.route.setLink(outer, { up: true, alias: linkMark(request) })
 

@@ -1,0 +1,3 @@
+import { runExecutable } from '../contract/executable.ts'
+
+void runExecutable('tuning', async () => (await import('./tuning.ts')).tuning)
