@@ -289,3 +289,22 @@ test('a configuration that cannot be used is told once, with exit code 2, and ke
   nsNet(host, 'del', 'web')
   expect(host.json(['ip', '-j', 'link'])).toHaveLength(1)
 })
+
+test('reload puts back what a flush took: for labs, and for attachments that another runtime recorded', (context) => {
+  for (const tool of ['nft', 'socat']) requireTool(tool, context)
+  const { host, outside: _ } = hostWithUplink()
+  using _host = host
+  nsNet(host, 'add', 'web')
+  nsNet(host, 'add', 'api')
+  const before = host.snapshot()
+  expect(sourceSeen(inLab(host, 'web'), '192.0.2.2')).toBe('192.0.2.1')
+  host.sh('nft flush ruleset; echo 0 > /proc/sys/net/ipv4/ip_forward; rm -rf /run/ns-net') // the labs' own records too
+  expect(() => sourceSeen(inLab(host, 'web'), '192.0.2.2')).toThrow()
+  expect(JSON.parse(nsNet(host, 'reload', '--json').stdout)).toEqual([
+    { container: 'api', network: 'default', ifName: 'eth0' },
+    { container: 'web', network: 'default', ifName: 'eth0' },
+  ])
+  expect(sourceSeen(inLab(host, 'web'), '192.0.2.2')).toBe('192.0.2.1')
+  nsNet(host, 'reload') // again, and nothing changes
+  expect(host.snapshot().nftables).toEqual(before.nftables)
+})

@@ -36,6 +36,7 @@ function requireRoot(verb: string): void {
 
 function print(report: Report, command: Command): void {
   fs.writeSync(1, formatReport(report, Boolean(command.optsWithGlobals().json)))
+  if (report.failed) throw new CliError('failed', report.failed)
 }
 
 function positiveInteger(text: string): number {
@@ -137,5 +138,13 @@ function addVerbs(program: Command): void {
     .action(async (name: string, to: string | undefined, options: { count: number }, command: Command) => {
       requireRoot('ping')
       print(await (await import('./commands/ping.ts')).ping(name, to, options), command)
+    })
+  program
+    .command('reload')
+    .description('put back address translation and port rules after a flush or a firewall reload')
+    .addHelpText('after', example('sudo nft flush ruleset', 'sudo ns-net reload'))
+    .action(async (_options: object, command: Command) => {
+      requireRoot('reload')
+      print((await import('./commands/reload.ts')).reload(), command)
     })
 }

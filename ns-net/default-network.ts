@@ -2,7 +2,7 @@ import fs from 'node:fs'
 import IPCIDR from 'ip-cidr'
 import { Section } from '../config/reader.ts'
 import { formatCidr } from '../netlink-lib/ip.ts'
-import { bridgeMark, type Host } from '../plugins/contract/host.ts'
+import { type Host, isOurBridge } from '../plugins/contract/host.ts'
 import { type ConfList, parseConfList } from './conflist.ts'
 import { CliError } from './errors.ts'
 import { listLabs, networkDirectory, removeIfEmpty } from './labs.ts'
@@ -70,7 +70,7 @@ export function releaseNetwork(list: ConfList, host: Host): void {
 
 function removeBridge(name: string, network: string, host: Host): void {
   const bridge = host.route.findLink(name)
-  if (bridge?.alias !== bridgeMark(network)) return
+  if (!bridge || !isOurBridge(bridge, network)) return
   if (host.route.listLinks({ master: bridge.index }).length === 0) host.route.deleteLink(bridge.index)
 }
 

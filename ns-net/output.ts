@@ -4,6 +4,8 @@ import { type CliError, exitCodes } from './errors.ts'
 export interface Report {
   readonly json: unknown
   readonly text: string
+  /** What did not work although there is something to report: told on stderr, and the exit code is 8. */
+  readonly failed?: string
 }
 
 /** Columns with a gutter of two spaces, headings in capitals, `-` for nothing: stable for awk. */

@@ -1,9 +1,7 @@
-import { spawnSync } from 'node:child_process'
-import fs from 'node:fs'
 import { Section } from '../config/reader.ts'
 import { bridge } from '../plugins/bridge/bridge.ts'
-import { findExecutable } from '../plugins/contract/delegation.ts'
-import { dispatch } from '../plugins/contract/dispatch.ts'
+import { delegate, findExecutable } from '../plugins/contract/delegation.ts'
+import { dispatch, reload } from '../plugins/contract/dispatch.ts'
 import { CniError, codes, messageOf, TeardownError } from '../plugins/contract/errors.ts'
 import type { Host } from '../plugins/contract/host.ts'
 import type { Plugin } from '../plugins/contract/plugin.ts'
@@ -14,6 +12,7 @@ import { nat } from '../plugins/nat/nat.ts'
 import { tuning } from '../plugins/tuning/tuning.ts'
 import { veth } from '../plugins/veth/veth.ts'
 import type { ConfList, PluginConf } from './conflist.ts'
+import { type CachedAttachment, readCache, removeCache, writeCache } from './result-cache.ts'
 
 /**
  * A CNI runtime: what libcni does with a conflist (CNI spec, section 3). Our own plugins run in this process through
@@ -25,6 +24,10 @@ export interface Target {
   readonly containerId: string
   readonly netns: string
   readonly ifName: string
+  /** CNI_ARGS. */
+  readonly args?: ReadonlyMap<string, string>
+  /** Values for the capabilities that a plugin of the list declares, such as portMappings. */
+  readonly capabilityArgs?: Json
 }
 
 type Json = Record<string, unknown>
@@ -48,7 +51,7 @@ export function addNetwork(list: ConfList, target: Target, host: Host): Result {
   let result: Json | undefined
   try {
     for (const plugin of list.plugins) result = call('ADD', list, plugin, target, host, result) ?? result
-    writeCache(list, target, result ?? {})
+    writeCache({ list, target, result: result ?? {} })
   } catch (error) {
     try {
       delNetwork(list, target, host)
@@ -63,7 +66,7 @@ export function addNetwork(list: ConfList, target: Target, host: Host): Result {
 
 /** Runs DEL in reverse order, every plugin whatever the others say, and forgets the cached result. */
 export function delNetwork(list: ConfList, target: Target, host: Host): void {
-  const cached = readCache(list, target)
+  const cached = readCache(list, target)?.result
   const failures: unknown[] = []
   for (const plugin of list.plugins.toReversed()) {
     try {
@@ -73,14 +76,24 @@ export function delNetwork(list: ConfList, target: Target, host: Host): void {
     }
   }
   if (failures.length > 0) throw failures.length === 1 ? failures[0] : new TeardownError(failures)
-  fs.rmSync(cacheFile(list, target), { force: true })
+  removeCache(list, target)
 }
 
 /** Runs CHECK in order with the cached result. */
 export function checkNetwork(list: ConfList, target: Target, host: Host): void {
   if (list.disableCheck) return
-  const cached = readCache(list, target)
+  const cached = readCache(list, target)?.result
   for (const plugin of list.plugins) call('CHECK', list, plugin, target, host, cached)
+}
+
+/** Puts back the rules of a live attachment; foreign plugins have no such verb. */
+export function reloadNetwork({ list, target, result }: CachedAttachment, host: Host): void {
+  for (const plugin of list.plugins) {
+    const known = own[plugin.type]
+    if (!known) continue
+    const { environment, document } = invocation('ADD', list, plugin, target, result)
+    reload(known, environment, document, host)
+  }
 }
 
 function call(
@@ -91,79 +104,35 @@ function call(
   host: Host,
   prevResult: Json | undefined,
 ): Json | undefined {
-  const document = JSON.stringify({ ...plugin, name: list.name, cniVersion: list.cniVersion, prevResult })
-  const environment: Environment = {
-    command,
-    ...target,
-    args: new Map([['IgnoreUnknown', '1']]),
-    path: pluginPath(),
-    netnsOverride: false,
-  }
+  const { environment, document } = invocation(command, list, plugin, target, prevResult)
   const known = own[plugin.type]
   return known ? dispatch(known, environment, document, host) : execute(plugin.type, environment, document)
+}
+
+/** What a plugin gets: its part of the list, completed as the spec says (section 4, "Deriving execution configuration"). */
+function invocation(command: Command, list: ConfList, plugin: PluginConf, target: Target, prevResult?: Json) {
+  const { args = new Map([['IgnoreUnknown', '1']]), capabilityArgs = {}, ...attachment } = target
+  const capabilities = (plugin.capabilities ?? {}) as Json
+  const granted = Object.entries(capabilityArgs).filter(([name]) => capabilities[name] === true)
+  const runtimeConfig = granted.length > 0 ? Object.fromEntries(granted) : undefined
+  const document = JSON.stringify({
+    ...plugin,
+    name: list.name,
+    cniVersion: list.cniVersion,
+    runtimeConfig,
+    prevResult,
+  })
+  const environment: Environment = { command, ...attachment, args, path: pluginPath(), netnsOverride: false }
+  return { environment, document }
 }
 
 /** Runs a foreign plugin as a runtime does. */
 function execute(type: string, environment: Environment, document: string): Json | undefined {
   const file = findExecutable(type, environment.path)
-  if (!file)
-    throw new CniError(
-      codes.invalidConfig,
-      `failed to find plugin "${type}" in path [${environment.path.join(':')}]`,
-      'install it, or set CNI_PATH',
-    )
-  const { status, stdout, error } = spawnSync(file, {
-    input: document,
-    stdio: ['pipe', 'pipe', 'inherit'],
-    env: {
-      ...process.env,
-      CNI_COMMAND: environment.command,
-      CNI_CONTAINERID: environment.containerId,
-      CNI_NETNS: environment.netns,
-      CNI_IFNAME: environment.ifName,
-      CNI_ARGS: 'IgnoreUnknown=1',
-      CNI_PATH: environment.path.join(':'),
-    },
-  })
-  if (error) throw new CniError(codes.delegate, `cannot run ${file}: ${error.message}`)
-  const printed = stdout.toString('utf8').trim()
-  const json = printed === '' ? undefined : (JSON.parse(printed) as Json)
-  if (status !== 0)
-    throw new CniError(
-      Number(json?.code ?? codes.delegate),
-      `${type}: ${json?.msg ?? `exit code ${status}`}`,
-      json?.details as string,
-    )
-  return json
-}
-
-const cacheDirectory = '/var/lib/cni/results'
-
-const cacheFile = (list: ConfList, { containerId, ifName }: Target) =>
-  `${cacheDirectory}/${list.name}-${containerId}-${ifName}`
-
-/** The result cache in libcni's format, so that its tools find our attachments. */
-function writeCache(list: ConfList, { containerId, netns, ifName }: Target, result: Json): void {
-  fs.mkdirSync(cacheDirectory, { recursive: true, mode: 0o700 })
-  const content = {
-    kind: 'cniCacheV1',
-    containerId,
-    config: Buffer.from(JSON.stringify(list)).toString('base64'),
-    ifName,
-    networkName: list.name,
-    netns,
-    cniArgs: [['IgnoreUnknown', '1']],
-    result,
-  }
-  const file = cacheFile(list, { containerId, netns, ifName })
-  fs.writeFileSync(`${file}.new`, JSON.stringify(content), { mode: 0o600 })
-  fs.renameSync(`${file}.new`, file)
-}
-
-function readCache(list: ConfList, target: Target): Json | undefined {
-  try {
-    return (JSON.parse(fs.readFileSync(cacheFile(list, target), 'utf8')) as { result?: Json }).result
-  } catch {
-    return undefined // no cache is as good as an unreadable one: every plugin's DEL works without
-  }
+  if (file) return delegate(file, { ...environment, document })
+  throw new CniError(
+    codes.invalidConfig,
+    `failed to find plugin "${type}" in path [${environment.path.join(':')}]`,
+    'install it, or set CNI_PATH',
+  )
 }

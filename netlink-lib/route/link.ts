@@ -20,6 +20,8 @@ export interface Link {
   /** Index of a veth's other end, in that end's namespace. */
   readonly peerIndex?: number
   readonly alias?: string
+  /** `ip link show group N`; 0 is the default one. */
+  readonly group: number
   /** RFC 2863 operational state: 6 is up. */
   readonly operState: number
   readonly altNames: readonly string[]
@@ -44,6 +46,7 @@ export function toLink(message: LinkMessage): Link {
     master: message.master || undefined,
     peerIndex: message.peerIndex || undefined,
     alias: message.alias,
+    group: message.group ?? 0,
     operState: message.operState ?? 0,
     altNames: message.altNames ?? [],
     port: info?.portKind === 'bridge' ? info.portData : undefined,
@@ -119,6 +122,13 @@ export function bridgeMessage({ name, vlanFiltering, ...settings }: BridgeSettin
   const data = vlanFiltering ? bridgeData.encode({ vlanFiltering: 1 }) : undefined
   return linkMessage.encode({ ...settingsMessage(settings), name, info: { kind: 'bridge', data } })
 }
+
+export interface IfbSettings extends LinkSettings {
+  readonly name: string
+}
+
+export const ifbMessage = ({ name, ...settings }: IfbSettings): Buffer =>
+  linkMessage.encode({ ...settingsMessage(settings), name, info: { kind: 'ifb' } })
 
 /** The broadcast address of an IPv4 prefix, as ip(8) sets it; undefined for /31, /32. */
 export function broadcastOf(address: Buffer, prefix: number): string | undefined {

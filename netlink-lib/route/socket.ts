@@ -5,6 +5,8 @@ import {
   type BridgeSettings,
   bridgeMessage,
   broadcastOf,
+  type IfbSettings,
+  ifbMessage,
   type Link,
   type LinkSettings,
   type PortVlan,
@@ -15,6 +17,19 @@ import {
   vethMessage,
   vlanInfos,
 } from './link.ts'
+import {
+  type BucketState,
+  bucketIn,
+  createBucket,
+  createIngress,
+  createRedirect,
+  deleteQdisc,
+  getQdisc,
+  type LinkRef,
+  listFilters,
+  redirectIn,
+  type TokenBucket,
+} from './traffic-control.ts'
 import {
   addressFamilies,
   addressFlags,
@@ -126,6 +141,11 @@ export class RouteSocket implements Disposable {
       operation: `set ${Object.keys(settings).join(', ')} of`,
       subject: link.name,
     })
+  }
+
+  /** An intermediate functional block: a link that lends its queue to what is redirected to it. */
+  createIfb(settings: IfbSettings): void {
+    this.#create('create ifb', settings.name, ifbMessage(settings))
   }
 
   deleteLink(nameOrIndex: string | number): void {
@@ -359,6 +379,50 @@ export class RouteSocket implements Disposable {
       .map((reply) => neighbourMessage.decode(reply.body))
       .filter((message) => message.index === link.index && message.dst !== undefined)
       .map((message) => ({ address: message.dst!, mac: message.mac, state: message.state! }))
+  }
+
+  /** Limits what leaves through the link; EEXIST when somebody gave it a root qdisc already. */
+  createBucket(link: LinkRef, bucket: TokenBucket): void {
+    this.#netlink.request(createBucket(link, bucket))
+  }
+
+  /** The token bucket at the root of the link; undefined when there is none. */
+  findBucket(link: LinkRef): BucketState | undefined {
+    return this.#noneIfAbsent(() => bucketIn(this.#netlink.request(getQdisc(link, 'root'))[0]))
+  }
+
+  /** Lets `target` have everything that comes in through the link. */
+  createRedirect(link: LinkRef, target: LinkRef): void {
+    this.#netlink.request(createIngress(link))
+    try {
+      this.#netlink.request(createRedirect(link, target))
+    } catch (error) {
+      this.deleteRedirect(link)
+      throw error
+    }
+  }
+
+  /** Index of the link that gets everything that comes in; undefined when nobody does. */
+  findRedirect(link: LinkRef): number | undefined {
+    return this.#noneIfAbsent(() => redirectIn(this.#netlink.dump(listFilters(link))))
+  }
+
+  deleteBucket(link: LinkRef): void {
+    this.#absentIsDone(deleteQdisc(link, 'root'), 'ENOENT', 'ENODEV', 'EINVAL')
+  }
+
+  deleteRedirect(link: LinkRef): void {
+    this.#absentIsDone(deleteQdisc(link, 'ingress'), 'ENOENT', 'ENODEV', 'EINVAL')
+  }
+
+  #noneIfAbsent<T>(find: () => T): T | undefined {
+    try {
+      return find()
+    } catch (error) {
+      // EINVAL: the link has no ingress qdisc that filters could hang from.
+      if (isKernelError(error, 'ENOENT', 'ENODEV', 'EINVAL')) return undefined
+      throw error
+    }
   }
 
   #absentIsDone(request: Request, ...absent: string[]): void {

@@ -158,6 +158,13 @@ export const bridge: Plugin<BridgeConf> = {
       host.masquerade(conf.ipMasqBackend).check(request, cidrsOf(prevResult))
   },
 
+  reload(conf, request, host): void {
+    const { ips } = requirePrevResult(request)
+    if (!conf.ipMasq || ips.length === 0) return
+    enableForwarding(host, ips)
+    host.masquerade(conf.ipMasqBackend).add(request, cidrsOf({ ips }))
+  },
+
   gc(conf, request, host): void {
     teardown(
       () => host.masquerade(conf.ipMasqBackend).collect(request.network, request.validAttachments),

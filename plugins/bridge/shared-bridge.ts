@@ -2,7 +2,7 @@ import { isKernelError } from '../../netlink-lib/errors.ts'
 import { type Cidr, contains, formatCidr } from '../../netlink-lib/ip.ts'
 import type { Link } from '../../netlink-lib/route/link.ts'
 import { CniError, codes } from '../contract/errors.ts'
-import { bridgeMark, type Host } from '../contract/host.ts'
+import { bridgeMarkOf, type Host, isOurBridge, newBridgeMark } from '../contract/host.ts'
 import { type BridgeConf, usesVlans } from './config.ts'
 
 /** What all containers of the network share: the bridge and the gateway's addresses on it. Never rolled back. */
@@ -12,7 +12,7 @@ export function ensureBridge(host: Host, conf: BridgeConf, network: string): Lin
   let bridge = host.route.findLink(name)
   if (!bridge) {
     try {
-      host.route.createBridge({ name, mtu, vlanFiltering: usesVlans(conf) })
+      host.route.createBridge({ name, mtu, vlanFiltering: usesVlans(conf), ...newBridgeMark })
     } catch (error) {
       if (usesVlans(conf) && isKernelError(error, 'EOPNOTSUPP')) refuseUnfiltered(name, error)
       if (!isKernelError(error, 'EEXIST')) throw error // another ADD was faster
@@ -22,7 +22,6 @@ export function ensureBridge(host: Host, conf: BridgeConf, network: string): Lin
     host.sysctl.try(['ipv6', 'conf', name, 'accept_dad'], '0')
     host.sysctl.try(['ipv6', 'conf', name, 'accept_ra'], '0')
     bridge = host.route.getLink(name)
-    if (!bridge.alias) host.route.setLink(bridge, { alias: bridgeMark(network) })
   }
   if (bridge.kind !== 'bridge')
     throw new CniError(
@@ -30,6 +29,7 @@ export function ensureBridge(host: Host, conf: BridgeConf, network: string): Lin
       `"${name}" already exists but is not a bridge`,
       `it is a ${bridge.kind ?? 'physical'} link; choose another name for "bridge"`,
     )
+  if (!bridge.alias && isOurBridge(bridge, network)) host.route.setLink(bridge, bridgeMarkOf(network))
   if (usesVlans(conf) && !bridge.vlanFiltering) refuseUnfiltered(name)
   const promiscuous = promiscMode && !bridge.promiscuous ? true : undefined
   if (!bridge.up || promiscuous) host.route.setLink(bridge, { up: true, promiscuous })

@@ -1,8 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
-import { Section } from '../../config/reader.ts'
 import { CniError, codes, messageOf } from './errors.ts'
-import type { Command, Request } from './request.ts'
+import type { Command, Environment } from './request.ts'
 
 /** The first regular file called `type` in the directories of CNI_PATH. */
 export function findExecutable(type: string, path: readonly string[]): string | undefined {
@@ -17,7 +16,11 @@ export function findExecutable(type: string, path: readonly string[]): string | 
  * Runs a foreign plugin with the identical environment and the whole configuration, as the spec's "Delegated plugins"
  * asks; its stderr is passed on, its error object is thrown. Returns what it printed on ADD.
  */
-export function delegate(file: string, request: Request, command: Command = request.command): Section | undefined {
+export function delegate(
+  file: string,
+  request: Environment & { readonly document: string },
+  command: Command = request.command,
+): Record<string, unknown> | undefined {
   const env = {
     ...process.env,
     CNI_COMMAND: command,
@@ -35,7 +38,7 @@ export function delegate(file: string, request: Request, command: Command = requ
   if (error) throw new CniError(codes.delegate, `cannot run ${file}: ${error.message}`)
   const printed = stdout.toString('utf8').trim()
   if (status !== 0) throw delegatedError(file, printed, signal ? `killed by ${signal}` : `exit code ${status}`)
-  return command === 'ADD' ? new Section(parse(file, printed)) : undefined
+  return command === 'ADD' ? parse(file, printed) : undefined
 }
 
 function parse(file: string, printed: string): Record<string, unknown> {

@@ -40,6 +40,13 @@ export function dispatch<Conf>(
   }
 }
 
+/** Not a verb of CNI: what `ns-net reload` asks of a plugin, with the configuration and result of an earlier ADD. */
+export function reload<Conf>(plugin: Plugin<Conf>, environment: Environment, document: string, host: Host): void {
+  if (!plugin.reload) return
+  const request = parseRequest(environment, document, plugin.versions)
+  plugin.reload(plugin.parse(request), request, host)
+}
+
 /** Keys that belong to the protocol or to the runtime, whether or not this plugin reads them. */
 const protocolKeys = [
   'cniVersion',

@@ -3,6 +3,7 @@ import type { Attachment } from '../../config/attachment.ts'
 import { type Masquerade, type MasqueradeBackend, openMasquerade } from '../../nat/masquerade.ts'
 import { Netns } from '../../netlink-lib/netns.ts'
 import { NetfilterSocket } from '../../netlink-lib/nftables/netfilter-socket.ts'
+import type { Link } from '../../netlink-lib/route/link.ts'
 import { RouteSocket } from '../../netlink-lib/route/socket.ts'
 import { findSysctl, type SysctlName, setSysctl, trySysctl } from '../../netlink-lib/sysctl.ts'
 import { Rollback } from './rollback.ts'
@@ -123,5 +124,16 @@ export function linkMark({ network, containerId, ifName }: Attachment): string {
   return Buffer.from(`ns-net:${network}:${containerId}:${ifName}`).subarray(0, 255).toString()
 }
 
-/** The alias of a bridge that we made for a network: only such a one is ever deleted. */
-export const bridgeMark = (network: string): string => `ns-net:${network}`.slice(0, 255)
+/** The alias of a bridge that we made for a network. */
+const bridgeMark = (network: string): string => `ns-net:${network}`.slice(0, 255)
+
+/** The group that our bridges are born in: an alias can only be set on a link that is there already. */
+const bridgeGroup = 0x6e73
+
+/** How a bridge of ours begins and what {@link isOurBridge} knows it by. */
+export const newBridgeMark = { group: bridgeGroup }
+export const bridgeMarkOf = (network: string): { alias: string } => ({ alias: bridgeMark(network) })
+
+/** True for the bridge that we made for the network, also when we were killed before it had its alias. */
+export const isOurBridge = ({ kind, alias, group }: Link, network: string): boolean =>
+  kind === 'bridge' && (alias === undefined ? group === bridgeGroup : alias === bridgeMark(network))

@@ -1,3 +1,4 @@
+import { Section } from '../../config/reader.ts'
 import { allocate, check, collect, find, parseHostLocal, parseStore, release, status } from '../../ipam/host-local.ts'
 import type { IpamResult } from '../../ipam/result.ts'
 import { checkStatic, parseStatic, staticResult } from '../../ipam/static.ts'
@@ -117,7 +118,7 @@ function foreignIpam(type: string, file: string, request: Request): Ipam {
     type,
     add() {
       try {
-        return parseResult(delegate(file, request, 'ADD')!, request.cniVersion)
+        return parseResult(new Section(delegate(file, request, 'ADD')!), request.cniVersion)
       } catch (error) {
         abandon(file, request)
         throw error

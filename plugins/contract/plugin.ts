@@ -18,6 +18,8 @@ export interface Plugin<Conf = unknown> {
   del(conf: Conf, request: Request, host: Host): void
   /** Throws naming the first thing that is missing or different. */
   check?(conf: Conf, request: Request, host: Host): void
+  /** Puts back rules of a live attachment that a flush or a firewall reload took away; what is there stays. */
+  reload?(conf: Conf, request: Request, host: Host): void
   /** Removes everything of the network that no valid attachment owns. */
   gc?(conf: Conf, request: Request, host: Host): void
   /** Throws when an ADD could not be served. */

@@ -63,6 +63,13 @@ export const nat: Plugin<NatConf> = {
     if (addresses.length > 0) host.masquerade(conf.backend).check(request, addresses, conf.nonMasqueradeCIDRs)
   },
 
+  reload(conf, request, host): void {
+    const addresses = addressesOf(request)
+    if (addresses.length === 0) return
+    enableForwarding(host, request.prevResult!.ips)
+    host.masquerade(conf.backend).add(request, addresses, conf.nonMasqueradeCIDRs)
+  },
+
   gc(conf, request, host): void {
     host.masquerade(conf.backend).collect(request.network, request.validAttachments)
   },

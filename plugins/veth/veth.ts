@@ -128,6 +128,16 @@ export const veth: Plugin<VethConf> = {
       )
   },
 
+  reload(conf, request, host): void {
+    const { ips } = requirePrevResult(request)
+    if (!conf.ipMasq || ips.length === 0) return
+    enableForwarding(host, ips)
+    host.masquerade(conf.ipMasqBackend).add(
+      request,
+      ips.map(({ address }) => address),
+    )
+  },
+
   gc(conf, request, host): void {
     teardown(
       () => host.masquerade(conf.ipMasqBackend).collect(request.network, request.validAttachments),
