@@ -212,3 +212,19 @@ test('a key that looks misspelt is told on stderr, never on stdout', () => {
   )
   expect(json.ips).toHaveLength(2)
 })
+
+test('a second ADD of an attachment is refused and leaves the first one working', (context) => {
+  requireTool('ping', context)
+  using host = createHost()
+  const [a] = attach(host, {})
+  const other = host.addContainer('c2')
+  const before = host.snapshot()
+  const call = { config: network, containerId: 'c1', ifName: 'eth0', expectFailure: true }
+  expect(host.cni('bridge', 'ADD', { ...call, netns: a!.container.path }).json).toMatchObject({ code: 103 })
+  expect(host.cni('bridge', 'ADD', { ...call, netns: other.path }).json).toMatchObject({
+    code: 103,
+    msg: expect.stringMatching(/^container c1 is already attached to network "n1" by eth0/),
+  })
+  expect(host.snapshot()).toEqual(before)
+  expect(a!.answers('10.1.0.1')).toBe(true)
+})

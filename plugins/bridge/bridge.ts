@@ -8,13 +8,14 @@ import {
   checkInterface,
   checkReported,
   collectLinks,
+  createLink,
   enableForwarding,
   pause,
   refuseExisting,
 } from '../contract/container-interface.ts'
 import { teardown } from '../contract/dispatch.ts'
 import { CniError, codes } from '../contract/errors.ts'
-import { type Container, type Host, hostLinkName, linkMark } from '../contract/host.ts'
+import { type Container, type Host, hostLinkName } from '../contract/host.ts'
 import { addressesToRelease, requireAddresses } from '../contract/ipam.ts'
 import type { Plugin } from '../contract/plugin.ts'
 import { type Request, requirePrevResult } from '../contract/request.ts'
@@ -93,20 +94,13 @@ export const bridge: Plugin<BridgeConf> = {
     using rollback = host.rollback()
     const bridge = ensureBridge(host, conf, request.network)
 
-    // The inner end is born in the container: nothing is moved or renamed.
-    const name = hostLinkName(request)
     const { mtu, mac } = conf
-    const peer = { name: request.ifName, netnsFd: container.netns.fd, mtu, mac }
-    host.route.createVeth({ name, mtu, master: bridge.index, up: true, peer })
-    rollback.onFailure(`delete ${name}`, () => host.route.deleteLink(name))
-    const outer = host.route.getLink(name)
-    const inner = container.route.getLink(request.ifName)
-    host.sysctl.try(['ipv6', 'conf', name, 'accept_ra'], '0')
-    host.route.setLink(outer, { alias: linkMark(request), port: portSettings(conf) })
+    const link = { mtu, mac, bridge, port: portSettings(conf) }
+    const { outer, inner } = createLink(host, container, request, rollback, link)
     setPortVlans(host, outer, conf)
     if (conf.macspoofchk) {
-      rollback.onFailure('allow any MAC', () => allowAnySource(host.netfilter, name))
-      refuseOtherSources(host.netfilter, name, inner.mac!)
+      rollback.onFailure('allow any MAC', () => allowAnySource(host.netfilter, outer.name))
+      refuseOtherSources(host.netfilter, outer.name, inner.mac!)
     }
 
     const lease = conf.ipam ? requireAddresses(conf.ipam.add()) : { ips: [], routes: [] }

@@ -1,13 +1,14 @@
 import type { Route as ResultRoute } from '../../ipam/result.ts'
 import { isKernelError } from '../../netlink-lib/errors.ts'
 import { formatCidr, networkOf } from '../../netlink-lib/ip.ts'
-import type { Link } from '../../netlink-lib/route/link.ts'
+import type { Link, LinkSettings } from '../../netlink-lib/route/link.ts'
 import { routeScopes } from '../../netlink-lib/route/wire.ts'
 import { teardown } from './dispatch.ts'
 import { CniError, codes } from './errors.ts'
-import { type Container, type Host, hostLinkName } from './host.ts'
+import { type Container, type Host, hostLinkName, linkMark } from './host.ts'
 import { type Request, requirePrevResult } from './request.ts'
 import type { Interface, Result, ResultIp } from './result.ts'
+import type { Rollback } from './rollback.ts'
 
 /** The interface inside the container: made, addressed, checked. What bridge and veth have in common. */
 
@@ -19,6 +20,51 @@ export function refuseExisting(container: Container, request: Request): void {
     `interface "${request.ifName}" already exists in ${request.netns}`,
     'an earlier ADD was not undone: run DEL first, or choose another CNI_IFNAME',
   )
+}
+
+/** The name is derived from the attachment, so whatever has it belongs to an ADD of the same attachment. */
+function alreadyAttached(name: string, { containerId, ifName, network }: Request): CniError {
+  return new CniError(
+    codes.conflict,
+    `container ${containerId} is already attached to network "${network}" by ${ifName}: link "${name}" exists on the host`,
+    'an earlier ADD was not undone: run DEL first',
+  )
+}
+
+export interface LinkOptions {
+  readonly mtu?: number
+  /** Of the inner end. */
+  readonly mac?: string
+  /** The bridge that the outer end becomes a port of. */
+  readonly bridge?: Link
+  readonly port?: LinkSettings['port']
+}
+
+/**
+ * The link between host and container, marked as ours, its outer end up. The inner end is born in the container:
+ * nothing is moved or renamed. Undone by `rollback`.
+ */
+export function createLink(
+  host: Host,
+  container: Container,
+  request: Request,
+  rollback: Rollback,
+  { mtu, mac, bridge, port }: LinkOptions,
+): { outer: Link; inner: Link } {
+  const name = hostLinkName(request)
+  const peer = { name: request.ifName, netnsFd: container.netns.fd, mtu, mac }
+  try {
+    host.route.createVeth({ name, mtu, master: bridge?.index, up: bridge !== undefined, peer })
+  } catch (error) {
+    throw isKernelError(error, 'EEXIST') ? alreadyAttached(name, request) : error
+  }
+  rollback.onFailure(`delete ${name}`, () => host.route.deleteLink(name))
+  const outer = host.route.getLink(name)
+  host.sysctl.try(['ipv6', 'conf', name, 'accept_ra'], '0')
+  // A routed link solicits neighbours from its link-local address, which would be tentative for a second or two.
+  if (!bridge) host.sysctl.try(['ipv6', 'conf', name, 'accept_dad'], '0')
+  host.route.setLink(outer, { up: true, alias: linkMark(request), port })
+  return { outer, inner: container.route.getLink(request.ifName) }
 }
 
 /** An address that duplicate address detection found in use elsewhere on the link. */

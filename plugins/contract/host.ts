@@ -69,6 +69,11 @@ export class Host implements Disposable {
     return this.#later(openMasquerade(backend))
   }
 
+  /** Something that only one plugin needs, and the others need not load: it closes with this host. */
+  keep<T extends Disposable>(resource: T): T {
+    return this.#later(resource)
+  }
+
   rollback(): Rollback {
     return new Rollback((message) => this.warn(message))
   }

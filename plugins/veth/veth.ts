@@ -8,12 +8,13 @@ import {
   checkAddressing,
   checkInterface,
   collectLinks,
+  createLink,
   enableForwarding,
   refuseExisting,
 } from '../contract/container-interface.ts'
 import { teardown } from '../contract/dispatch.ts'
 import { CniError, codes } from '../contract/errors.ts'
-import { type Container, type Host, hostLinkName, linkMark } from '../contract/host.ts'
+import { type Container, type Host, hostLinkName } from '../contract/host.ts'
 import { addressesToRelease, requireAddresses } from '../contract/ipam.ts'
 import type { Plugin } from '../contract/plugin.ts'
 import { requirePrevResult } from '../contract/request.ts'
@@ -68,20 +69,7 @@ export const veth: Plugin<VethConf> = {
     const ips = lease.ips.map((ip) => ({ ...ip, interface: 1 }))
     enableForwarding(host, ips)
 
-    const name = hostLinkName(request)
-    host.route.createVeth({
-      name,
-      mtu: conf.mtu,
-      peer: { name: request.ifName, netnsFd: container.netns.fd, mtu: conf.mtu },
-    })
-    rollback.onFailure(`delete ${name}`, () => host.route.deleteLink(name))
-    host.sysctl.try(['ipv6', 'conf', name, 'accept_ra'], '0')
-    // The host solicits neighbours from the link-local address, which would be tentative for a second or two.
-    host.sysctl.try(['ipv6', 'conf', name, 'accept_dad'], '0')
-    const outer = host.route.getLink(name)
-    host.route.setLink(outer, { up: true, alias: linkMark(request) })
-
-    const inner = container.route.getLink(request.ifName)
+    const { outer, inner } = createLink(host, container, request, rollback, { mtu: conf.mtu })
     addAddresses(container, inner, ips)
     for (const ip of ips) routeThroughGateway(container, inner, ip)
     addRoutes(container, inner, lease.routes, ips)
@@ -98,7 +86,7 @@ export const veth: Plugin<VethConf> = {
     rollback.commit()
     return {
       interfaces: [
-        { name, mac: outer.mac, mtu: outer.mtu },
+        { name: outer.name, mac: outer.mac, mtu: outer.mtu },
         { name: request.ifName, mac: inner.mac, mtu: inner.mtu, sandbox: request.netns },
       ],
       ips,
