@@ -37,10 +37,11 @@ function requireRoot(verb: string): void {
 function print(report: Report, command: Command): void {
   fs.writeSync(1, formatReport(report, Boolean(command.optsWithGlobals().json)))
   if (report.failed) throw new CliError('failed', report.failed)
+  if (report.negative) process.exit(exitCodes.negative)
 }
 
 function positiveInteger(text: string): number {
-  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError('expected a number from 1 to 999999')
+  if (!/^[1-9]\d{0,6}$/.test(text)) throw new InvalidArgumentError('expected a number from 1 to 9999999')
   return Number(text)
 }
 
@@ -62,6 +63,7 @@ export function createProgram(): Command {
       example('sudo ns-net add web', 'sudo ns-net exec web -- ping -c1 10.88.0.1', 'sudo ns-net del web'),
     )
   addVerbs(program)
+  addInspection(program)
   for (const verb of program.commands) verb.option('--json', 'print JSON').exitOverride()
   return program
 }
@@ -146,5 +148,45 @@ function addVerbs(program: Command): void {
     .action(async (_options: object, command: Command) => {
       requireRoot('reload')
       print((await import('./commands/reload.ts')).reload(), command)
+    })
+}
+
+/** Verbs that only look. They read /proc, work without root and mark what they cannot see. */
+function addInspection(program: Command): void {
+  program
+    .command('ps')
+    .description('processes outside your namespaces, with their numbers inside')
+    .argument('[lab]', 'only those of a lab, pid:N, path:FILE or host')
+    .option('-t, --type <kind>', 'only where this kind of namespace is not yours (net, mnt, pid, …)')
+    .option('-p, --pid <n>', 'only this process', positiveInteger)
+    .option('--tree', 'indent children')
+    .addHelpText('after', example('ns-net ps', 'ns-net ps web', 'ns-net ps --type pid'))
+    .action(async (lab: string | undefined, options: object, command: Command) => {
+      print((await import('./commands/ps.ts')).ps(lab, options), command)
+    })
+  program
+    .command('same')
+    .description('compare the namespaces of two targets; exit code 1 when not all are shared')
+    .argument('<a>', 'lab, pid:N, self, path:FILE or host')
+    .argument('<b>')
+    .addHelpText('after', example('ns-net same self pid:1234', 'ns-net same web host'))
+    .action(async (a: string, b: string, _options: object, command: Command) => {
+      print((await import('./commands/same.ts')).same(a, b), command)
+    })
+  program
+    .command('ss')
+    .description('sockets of one place, or of every named namespace, in one table')
+    .argument('[target]', 'lab, pid:N, path:FILE or host')
+    .addHelpText('after', example('ns-net ss', 'ns-net ss web'))
+    .action(async (target: string | undefined, _options: object, command: Command) => {
+      print((await import('./commands/ss.ts')).ss(target), command)
+    })
+  program
+    .command('whose')
+    .description('the lab or container that a process belongs to')
+    .argument('<pid>', 'process id', positiveInteger)
+    .addHelpText('after', example('ns-net whose 1234'))
+    .action(async (pid: number, _options: object, command: Command) => {
+      print((await import('./commands/whose.ts')).whose(pid), command)
     })
 }

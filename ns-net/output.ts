@@ -6,6 +6,8 @@ export interface Report {
   readonly text: string
   /** What did not work although there is something to report: told on stderr, and the exit code is 8. */
   readonly failed?: string
+  /** A report that says no: exit code 1. */
+  readonly negative?: boolean
 }
 
 /** Columns with a gutter of two spaces, headings in capitals, `-` for nothing: stable for awk. */

@@ -1,0 +1,88 @@
+import fs from 'node:fs'
+
+/** Processes and their namespaces, as /proc shows them to this user (proc(5), namespaces(7)). */
+
+export const namespaceKinds = ['net', 'mnt', 'pid', 'user', 'uts', 'ipc', 'cgroup', 'time'] as const
+export type NamespaceKind = (typeof namespaceKinds)[number]
+
+export interface Process {
+  readonly pid: number
+  readonly parent: number
+  /** The process's number in each pid namespace it is in, outermost first (NSpid). */
+  readonly nsPids: readonly number[]
+  readonly uid: number
+  readonly command: string
+  /** Inode of each namespace; undefined where this user may not look. */
+  readonly namespaces: Readonly<Partial<Record<NamespaceKind, number>>>
+  /** The cgroup paths, one per hierarchy. */
+  readonly cgroups: readonly string[]
+}
+
+/** All processes but the kernel's own threads, children of pid 2. */
+export function listProcesses(): Process[] {
+  return fs
+    .readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .flatMap((entry) => readProcess(Number(entry)) ?? [])
+    .filter(({ pid, parent, command }) => !command.startsWith('[') || (pid !== 2 && parent !== 2))
+    .sort((a, b) => a.pid - b.pid)
+}
+
+/** Undefined when the process has ended. */
+export function readProcess(pid: number): Process | undefined {
+  try {
+    const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8')
+    const field = (name: string) => new RegExp(`^${name}:\\s+(.*)$`, 'm').exec(status)?.[1] ?? ''
+    const args = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').join(' ').trim()
+    return {
+      pid,
+      parent: Number(field('PPid')),
+      nsPids: field('NSpid').split(/\s+/).map(Number),
+      uid: Number(field('Uid').split(/\s+/)[0]),
+      command: args || `[${field('Name')}]`,
+      namespaces: readNamespaces(pid),
+      cgroups: readIfAllowed(`/proc/${pid}/cgroup`)
+        .trimEnd()
+        .split('\n')
+        .map((line) => line.split(':').slice(2).join(':')),
+    }
+  } catch (error) {
+    const { code } = error as { code?: string }
+    if (code === 'ENOENT' || code === 'ESRCH') return undefined
+    throw error
+  }
+}
+
+export function readNamespaces(pid: number): Partial<Record<NamespaceKind, number>> {
+  const found: Partial<Record<NamespaceKind, number>> = {}
+  for (const kind of namespaceKinds) {
+    const inode = /\[(\d+)\]/.exec(linkIfAllowed(`/proc/${pid}/ns/${kind}`))?.[1]
+    if (inode) found[kind] = Number(inode)
+  }
+  return found
+}
+
+function linkIfAllowed(path: string): string {
+  try {
+    return fs.readlinkSync(path)
+  } catch {
+    return '' // another user's process: marked as not visible
+  }
+}
+
+function readIfAllowed(path: string): string {
+  try {
+    return fs.readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
+/** Container ids as runtimes put them into cgroup paths: 64 hex digits, perhaps between a prefix and `.scope`. */
+export function containerIdOf({ cgroups }: Process): string | undefined {
+  for (const path of cgroups) {
+    const id = /([0-9a-f]{64})(?:\.scope)?(?:\/|$)/.exec(path)?.[1]
+    if (id) return id
+  }
+  return undefined
+}

@@ -1,0 +1,35 @@
+import fs from 'node:fs'
+import { CliError } from './errors.ts'
+import { checkLabName, findLab, listNetnsNames, netnsPath } from './labs.ts'
+
+/** What a verb is pointed at: a lab or other named namespace, a process, a namespace file, or the host. */
+export type Target =
+  | { readonly kind: 'name'; readonly name: string; readonly netns: string }
+  | { readonly kind: 'process'; readonly pid: number; readonly netns: string }
+  | { readonly kind: 'path'; readonly netns: string }
+  | { readonly kind: 'host'; readonly netns: string }
+
+/** Parses `NAME`, `pid:N`, `self`, `path:FILE` or `host`; throws when there is no such thing. */
+export function parseTarget(text: string): Target {
+  if (text === 'host') return { kind: 'host', netns: '/proc/1/ns/net' }
+  if (text === 'self') return processTarget(process.pid)
+  const [, scheme, rest = ''] = /^(pid|path):(.*)$/.exec(text) ?? []
+  if (scheme === 'pid') return processTarget(/^[1-9]\d*$/.test(rest) ? Number(rest) : badTarget(text))
+  if (scheme === 'path') {
+    if (!fs.existsSync(rest)) throw new CliError('notFound', `no file ${rest}`)
+    return { kind: 'path', netns: rest }
+  }
+  checkLabName(text)
+  if (!findLab(text) && !listNetnsNames().includes(text))
+    throw new CliError('notFound', `no lab "${text}"`, 'ns-net ls shows all')
+  return { kind: 'name', name: text, netns: netnsPath(text) }
+}
+
+function processTarget(pid: number): Target {
+  if (!fs.existsSync(`/proc/${pid}`)) throw new CliError('notFound', `no process ${pid}`)
+  return { kind: 'process', pid, netns: `/proc/${pid}/ns/net` }
+}
+
+function badTarget(text: string): never {
+  throw new CliError('usage', `bad target "${text}"`, 'expected NAME, pid:N, self, path:FILE or host')
+}
