@@ -228,3 +228,25 @@ test('a second ADD of an attachment is refused and leaves the first one working'
   expect(host.snapshot()).toEqual(before)
   expect(a!.answers('10.1.0.1')).toBe(true)
 })
+
+test('two networks with default routes: when one goes, the other takes over', (context) => {
+  requireTool('ping', context)
+  using host = createHost()
+  host.addUplink()
+  const container = host.addContainer('c1')
+  const attachTo = (n: number) => {
+    const own = { type: 'host-local', ranges: [[{ subnet: `10.${n}.0.0/24` }], [{ subnet: `fd00:${n}::/64` }]] }
+    const config = { ...network, name: `n${n}`, bridge: `br${n}`, ipMasq: true, ipam: own }
+    const call = { config, containerId: 'c1', netns: container.path, ifName: `eth${n}` }
+    host.cni('bridge', 'ADD', call)
+    return call
+  }
+  const [first] = [attachTo(1), attachTo(2)]
+  const reachesOutside = () => {
+    for (const address of ['192.0.2.2', '2001:db8::2']) container.run(['ping', '-c1', '-W2', address])
+  }
+  reachesOutside()
+  host.cni('bridge', 'DEL', first!)
+  reachesOutside()
+  expect(container.json(['ip', '-j', 'route', 'show', 'default'])).toMatchObject([{ gateway: '10.2.0.1', dev: 'eth2' }])
+})

@@ -270,12 +270,15 @@ export class RouteSocket implements Disposable {
       })
   }
 
-  /** Adds a route; EEXIST when one with the same destination, priority and table is there. */
+  /**
+   * Adds a route before those of the same destination, as a further next hop with IPv6; EEXIST when the same one is
+   * there. A container with two networks has two default routes, and one must stay when the other's link goes.
+   */
   addRoute(route: RouteSettings): void {
     this.#netlink.request({
       ...this.#routeRequest('add route', route),
       type: messageTypes.newRoute,
-      flags: flags.create | flags.exclusive,
+      flags: flags.create,
     })
   }
 
