@@ -1,12 +1,16 @@
 import { expect, test } from 'vitest'
 import { KernelError } from '../netlink-lib/errors.ts'
+import { bandwidth } from '../plugins/bandwidth/bandwidth.ts'
 import { bridge } from '../plugins/bridge/bridge.ts'
 import { dispatch } from '../plugins/contract/dispatch.ts'
 import { Host as PluginHost } from '../plugins/contract/host.ts'
 import type { Plugin } from '../plugins/contract/plugin.ts'
 import type { Command } from '../plugins/contract/request.ts'
+import { firewall } from '../plugins/firewall/firewall.ts'
 import { loopback } from '../plugins/loopback/loopback.ts'
 import { nat } from '../plugins/nat/nat.ts'
+import { portmap } from '../plugins/portmap/portmap.ts'
+import { tuning } from '../plugins/tuning/tuning.ts'
 import { veth } from '../plugins/veth/veth.ts'
 import { createHost, type Host } from './host.ts'
 import { inside } from './inside.ts'
@@ -20,6 +24,21 @@ const prevResult = {
     { address: 'fd00:1::2/64', interface: 0 },
   ],
 }
+
+/** The result of a plugin that has made a link: see {@link makeLink}. */
+const linked = {
+  interfaces: [{ name: 'br9' }, { name: 'v1' }, { name: 'eth0', sandbox: '/run/netns/c1' }],
+  ips: prevResult.ips.map((ip) => ({ ...ip, interface: 2 })),
+}
+
+/** A link of container `c<n>`, port `v<n>` of the bridge br9. */
+const makeLink = (host: Host, n: number) =>
+  host.sh(`ip link add v${n} type veth peer name eth0 netns c${n}
+           ip link show br9 >/dev/null 2>&1 || ip link add br9 up type bridge
+           ip link set v${n} master br9 up
+           ip -n c${n} link set eth0 up`)
+
+const dns = { hostPort: 53, containerPort: 53, protocol: 'udp', hostIP: '192.0.2.1' }
 
 /** Everything that each plugin can be asked to do at once. */
 const cases: readonly [name: string, plugin: Plugin<never>, config: object][] = [
@@ -35,7 +54,41 @@ const cases: readonly [name: string, plugin: Plugin<never>, config: object][] = 
   ],
   ['veth', veth as Plugin<never>, { ipMasq: true, mtu: 1400, ipam: { ...ipam, routes: defaultRoutes } }],
   ['nat', nat as Plugin<never>, { nonMasqueradeCIDRs: ['192.168.0.0/16', 'fd00:2::/64'], prevResult }],
+  [
+    'portmap',
+    portmap as Plugin<never>,
+    {
+      conditionsV4: ['iifname != "wg0"'],
+      runtimeConfig: { portMappings: [{ hostPort: 8080, containerPort: 80 }, dns] },
+      prevResult,
+    },
+  ],
+  [
+    'portmap with iptables',
+    portmap as Plugin<never>,
+    { backend: 'iptables', runtimeConfig: { portMappings: [dns] }, prevResult },
+  ],
   ['loopback', loopback as Plugin<never>, {}],
+  [
+    'tuning',
+    tuning as Plugin<never>,
+    {
+      sysctl: { 'net.core.somaxconn': '500', 'net.ipv4.conf.IFNAME.arp_filter': '1' },
+      ...{ mac: '02:00:00:00:00:09', mtu: 1400, promisc: true, allmulti: true, txQLen: 77 },
+      prevResult: linked,
+    },
+  ],
+  ['firewall', firewall as Plugin<never>, { ingressPolicy: 'isolated', prevResult: linked }],
+  [
+    'firewall with nftables',
+    firewall as Plugin<never>,
+    { backend: 'nftables', ingressPolicy: 'isolated', prevResult: linked },
+  ],
+  [
+    'bandwidth',
+    bandwidth as Plugin<never>,
+    { ingressRate: 1e7, ingressBurst: 1e6, egressRate: 2e7, egressBurst: 2e6, prevResult: linked },
+  ],
 ]
 
 /** Calls of a host or IPAM that are steps: what they do may fail. */
@@ -98,10 +151,20 @@ function call(command: Command, plugin: Plugin<never>, config: object, id: strin
 /** A host with one attachment already, so that what is shared (bridge, table, forwarding) is there before and after. */
 function hostInUse(plugin: Plugin<never>, config: object): Host {
   const host = createHost()
-  for (const name of ['c0', 'c1']) host.addContainer(name)
+  const isLinked = 'prevResult' in config && config.prevResult === linked
+  for (const n of [0, 1]) {
+    host.addContainer(`c${n}`)
+    if (isLinked) makeLink(host, n)
+  }
+  const interfaces = isLinked ? [{ name: 'br9' }, { name: 'v0' }, { name: 'eth0', sandbox: '/run/netns/c0' }] : []
+  const otherPorts = { runtimeConfig: { portMappings: [{ hostPort: 9000, containerPort: 80 }] } }
   const others =
     'prevResult' in config
-      ? { ...config, prevResult: { ips: [{ address: '10.1.0.9/24' }, { address: 'fd00:1::9/64' }] } }
+      ? {
+          ...config,
+          ...(plugin.type === 'portmap' && otherPorts),
+          prevResult: { interfaces, ips: [{ address: '10.1.0.9/24' }, { address: 'fd00:1::9/64' }] },
+        }
       : config
   inside(host, () => call('ADD', plugin, others, 'c0'))
   return host
@@ -113,9 +176,10 @@ function state(host: Host) {
   return {
     ...host.snapshot({ ignoreLeaseMarks: true }),
     inside: {
-      links: inContainer('link').map((link: { ifname: string; flags: string[] }) => [
-        link.ifname,
-        link.flags.includes('UP'),
+      links: inContainer('link').map(({ ifname, flags, ...settings }: Record<string, unknown>) => [
+        ifname,
+        ['UP', 'PROMISC', 'ALLMULTI'].map((flag) => (flags as string[]).includes(flag)),
+        ['address', 'mtu', 'txqlen'].map((setting) => settings[setting]),
       ]),
       addresses: inContainer('addr', 'show', 'scope', 'global').flatMap(
         ({ addr_info }: { addr_info: { local: string }[] }) => addr_info.map(({ local }) => local),

@@ -9,10 +9,31 @@ export class AddressTaken extends Error {
     readonly wanted: string,
     /** ownerMark of the attachment that has it. */
     readonly holder: string,
+    verb = 'masquerade',
   ) {
     super(
-      `masquerade ${address} for "${wanted}": the address belongs to "${holder}" (network, container, interface); ` +
+      `${verb} ${address} for "${wanted}": the address belongs to "${holder}" (network, container, interface); ` +
         'delete that attachment first',
+    )
+  }
+}
+
+/** A port of the host can lead to one attachment only. */
+export class PortTaken extends Error {
+  override readonly name = 'PortTaken'
+  /** For the contract layer: which sort of failure this is. */
+  readonly kind = 'duplicate'
+  constructor(
+    /** `tcp 192.0.2.1:8080`. */
+    readonly port: string,
+    /** ownerMark of the attachment that asked. */
+    readonly wanted: string,
+    /** ownerMark of the attachment that has it. */
+    readonly holder: string,
+  ) {
+    super(
+      `forward host port ${port} to "${wanted}": the port belongs to "${holder}" (network, container, interface); ` +
+        'delete that attachment, or choose another hostPort or hostIP',
     )
   }
 }
@@ -22,7 +43,7 @@ export class TranslationMissing extends Error {
   override readonly name = 'TranslationMissing'
   /** For the contract layer: which sort of failure this is. */
   readonly kind = 'missing'
-  constructor(what: string) {
-    super(`masquerade: ${what}`)
+  constructor(what: string, feature = 'masquerade') {
+    super(`${feature}: ${what}`)
   }
 }

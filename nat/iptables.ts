@@ -4,7 +4,7 @@ import { KernelError } from '../netlink-lib/errors.ts'
 import type { Family } from '../netlink-lib/ip.ts'
 
 /*
- * The nat table of iptables, by its own programs: they alone know whether this machine keeps it in nf_tables or in the
+ * The tables of iptables, by its own programs: they alone know whether this machine keeps it in nf_tables or in the
  * older xtables. Nothing passes through a shell.
  */
 
@@ -26,29 +26,44 @@ export class IptablesFailed extends Error {
   }
 }
 
+const placesToLook = (): string[] => [
+  ...(process.env.PATH ?? '').split(':').filter((place) => place.startsWith('/')),
+  ...usualPlaces,
+]
+
+/** Path of an installed program. */
+function placeOf(name: string): string | undefined {
+  return placesToLook()
+    .map((place) => `${place}/${name}`)
+    .find((path) => {
+      try {
+        accessSync(path, constants.X_OK)
+        return true
+      } catch {
+        return false // not in this place
+      }
+    })
+}
+
+export const hasProgram = (name: string): boolean => placeOf(name) !== undefined
+
 function findProgram(name: string): string {
-  const places = [...(process.env.PATH ?? '').split(':').filter((place) => place.startsWith('/')), ...usualPlaces]
-  for (const place of places) {
-    try {
-      accessSync(`${place}/${name}`, constants.X_OK)
-      return `${place}/${name}`
-    } catch {
-      // Not in this place.
-    }
-  }
+  const found = placeOf(name)
+  if (found !== undefined) return found
   throw new Error(
-    `${name} is not installed (looked in ${places.join(', ')}); install iptables, or choose the backend "nftables"`,
+    `${name} is not installed (looked in ${placesToLook().join(', ')}); install iptables, or choose the backend "nftables"`,
   )
 }
 
-interface Ended {
+export interface Ended {
   readonly command: readonly string[]
   readonly status: number
   readonly stdout: string
   readonly stderr: string
 }
 
-function run(name: string, args: readonly string[], input = ''): Ended {
+/** Runs a program to its end, whatever its status. */
+export function run(name: string, args: readonly string[], input = ''): Ended {
   const { error, status, stdout, stderr } = spawnSync(findProgram(name), args, {
     input,
     encoding: 'utf8',
@@ -63,7 +78,7 @@ function run(name: string, args: readonly string[], input = ''): Ended {
   if (error && !endedEarly) throw new Error(`${command.join(' ')}: ${error.message}`, { cause: error })
   // Exit 4 is "resource problem" and says no more; only the text tells a taken lock from a missing privilege.
   if (status === 4 && stderr.includes('xtables lock'))
-    throw new KernelError(command.join(' '), 'nat', 11, stderr.trim())
+    throw new KernelError(command.join(' '), 'rules', 11, stderr.trim())
   return { command, status: status ?? 128, stdout, stderr }
 }
 
@@ -81,13 +96,24 @@ export function hasNatRule(family: Family, rule: string): boolean {
   return run(programOf(family), ['-w', lockWait, '-t', 'nat', ...specification]).status === 0
 }
 
-/** The lines of the nat table: `:CHAIN …` and `-A CHAIN …`. */
-export function listNat(family: Family): string[] {
-  return succeeded(run(`${programOf(family)}-save`, ['-t', 'nat'])).split('\n')
+/** Throws when there is no nat table, or no right to look at it. */
+export function probeNat(family: Family): void {
+  succeeded(run(programOf(family), ['-w', lockWait, '-t', 'nat', '-S', 'OUTPUT']))
 }
 
-/** Changes the nat table by these lines, all of them or none. `:CHAIN -` empties a chain or creates it. */
-export function changeNat(family: Family, lines: readonly string[]): void {
-  const input = ['*nat', ...lines, 'COMMIT', ''].join('\n')
+export type Table = 'nat' | 'filter'
+
+/** The lines of a table: `:CHAIN …` and `-A CHAIN …`. */
+export function listTable(table: Table, family: Family): string[] {
+  return succeeded(run(`${programOf(family)}-save`, ['-t', table])).split('\n')
+}
+
+/** Changes a table by these lines, all of them or none. `:CHAIN -` empties a chain or creates it. */
+export function changeTable(table: Table, family: Family, lines: readonly string[]): void {
+  const input = [`*${table}`, ...lines, 'COMMIT', ''].join('\n')
   succeeded(run(`${programOf(family)}-restore`, ['--noflush', '-w', lockWait], input))
 }
+
+export const listNat = (family: Family): string[] => listTable('nat', family)
+
+export const changeNat = (family: Family, lines: readonly string[]): void => changeTable('nat', family, lines)

@@ -1,33 +1,16 @@
 import type { Attachment, AttachmentId } from '../config/attachment.ts'
 import { isKernelError } from '../netlink-lib/errors.ts'
 import { type Cidr, formatIp, ipBytes } from '../netlink-lib/ip.ts'
-import {
-  type Command,
-  createElements,
-  createTable,
-  deleteChain,
-  deleteElements,
-  deleteTable,
-} from '../netlink-lib/nftables/commands.ts'
+import { type Command, createElements, deleteElements } from '../netlink-lib/nftables/commands.ts'
 import { verdicts } from '../netlink-lib/nftables/expressions.ts'
-import { NetfilterSocket, TransactionRefused } from '../netlink-lib/nftables/netfilter-socket.ts'
+import { NetfilterSocket } from '../netlink-lib/nftables/netfilter-socket.ts'
 import { AddressTaken } from './errors.ts'
 import { networkMark, ownerMark, ownerMarks } from './mark.ts'
 import type { Masquerade } from './masquerade.ts'
-import {
-  base,
-  type Chain,
-  createBase,
-  createWithRules,
-  deleteBase,
-  isPolicyChain,
-  mapOf,
-  policyChain,
-  table,
-  tableComment,
-} from './masquerade-rules.ts'
-import { checkSources, findSource, isUnused, listSources, type Source, sourcesOf } from './masquerade-state.ts'
+import { mapOf, masquerading, policyChain } from './masquerade-rules.ts'
+import { checkSources, findSource, listSources, type Source, sourcesOf } from './masquerade-state.ts'
 import { policyOf } from './policy.ts'
+import { type Chain, commit, createMissing, deleteUnused, isUnused, table } from './table.ts'
 
 /*
  * Masquerading on nf_tables by netlink. There is no lock: every change is one transaction that the kernel carries out
@@ -88,9 +71,9 @@ function add(socket: NetfilterSocket, attachment: Attachment, addresses: readonl
       }
       elements.push(createSource(address, chain, mark))
     }
-    return elements.length > 0 ? [...createMissing(socket, chains), ...elements] : []
+    return elements.length > 0 ? [...createMissing(socket, masquerading, chains), ...elements] : []
   })
-  if (replaces) deleteUnused(socket)
+  if (replaces) deleteUnused(socket, masquerading)
 }
 
 function del(socket: NetfilterSocket, attachment: Attachment, addresses: readonly string[]) {
@@ -104,7 +87,7 @@ function del(socket: NetfilterSocket, attachment: Attachment, addresses: readonl
   // Nothing found: perhaps a DEL before this one was killed between its two transactions.
   const mayHaveLeftovers = chains.size === 0
   if (mayHaveLeftovers || [...chains].some((name) => isUnused(socket, socket.findChain(table, name))))
-    deleteUnused(socket)
+    deleteUnused(socket, masquerading)
 }
 
 /** Elements per transaction: the socket's send buffer bounds one. */
@@ -115,22 +98,7 @@ function collect(socket: NetfilterSocket, network: string, valid: readonly Attac
   const stale = () =>
     listSources(socket).filter((source) => source.mark.startsWith(networkMark(network)) && !keep.has(source.mark))
   while (stale().length > 0) commit(socket, () => stale().slice(0, portion).map(deleteSource))
-  deleteUnused(socket)
-}
-
-const attempts = 32
-
-/** Repeats `plan` and its transaction until the kernel accepts it: whoever is refused lost to one that was accepted. */
-function commit(socket: NetfilterSocket, plan: () => readonly Command[]): void {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      socket.transaction(plan())
-      return
-    } catch (error) {
-      const lostRace = error instanceof TransactionRefused && isKernelError(error, 'EEXIST', 'ENOENT', 'EBUSY')
-      if (!lostRace || attempt === attempts) throw error
-    }
-  }
+  deleteUnused(socket, masquerading)
 }
 
 const createSource = ({ address, family }: Cidr, chain: Chain, mark: string): Command => {
@@ -142,35 +110,3 @@ const createSource = ({ address, family }: Cidr, chain: Chain, mark: string): Co
 
 const deleteSource = ({ family, key, mark }: Source): Command =>
   deleteElements(table, mapOf(family), [{ key: { value: key } }], `${formatIp(key)} of "${mark}"`)
-
-/** The policy chains that are not there yet, and what they need in turn. */
-function createMissing(socket: NetfilterSocket, chains: readonly Chain[]): Command[] {
-  const byName = new Map(chains.map((chain) => [chain.name, chain]))
-  const missing = [...byName.values()].filter((chain) => !socket.findChain(table, chain.name))
-  if (missing.length === 0) return []
-  const commands = missing.flatMap(createWithRules)
-  if (!socket.findChain(table, base.name)) commands.unshift(...createBase())
-  if (!socket.findTable(table)) commands.unshift(createTable(table, tableComment))
-  return commands
-}
-
-/** Deletes the policy chains that no element leads to and, after the last one, all that {@link add} ever made. */
-function deleteUnused(socket: NetfilterSocket): void {
-  const chains = socket.listChains(table)
-  const policies = chains.filter((chain) => isPolicyChain(chain.name))
-  const unused = policies.filter((chain) => isUnused(socket, chain))
-  for (const chain of unused) deleteIfPossible(socket, [deleteChain(table, chain.name!)])
-  if (unused.length < policies.length || chains.length === 0) return
-  // An ADD that comes in between makes the kernel refuse this as a whole. Other chains (port mappings) keep the table.
-  const shared = chains.length > policies.length + 1
-  deleteIfPossible(socket, shared ? deleteBase() : [...deleteBase(), deleteTable(table)])
-}
-
-function deleteIfPossible(socket: NetfilterSocket, commands: readonly Command[]): void {
-  try {
-    socket.transaction(commands)
-  } catch (error) {
-    // EBUSY: something new needs it. ENOENT: another process deleted it.
-    if (!(error instanceof TransactionRefused && isKernelError(error, 'EBUSY', 'ENOENT'))) throw error
-  }
-}

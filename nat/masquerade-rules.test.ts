@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { cidr } from '../netlink-lib/ip.ts'
 import { masquerade } from '../netlink-lib/nftables/statements.ts'
-import { createBase, deleteBase, isPolicyChain, policyChain } from './masquerade-rules.ts'
+import { masquerading, policyChain } from './masquerade-rules.ts'
 import { policyOf } from './policy.ts'
 
 const exempt = [cidr('192.168.0.0/16'), cidr('fd00::/8')]
@@ -27,7 +27,7 @@ test('containers of a subnet share a chain; another network, subnet or exemption
     nameOf('lab', '10.7.0.2/24', []),
   ]
   expect(new Set([name, ...others]).size).toBe(5)
-  expect([name, ...others].every(isPolicyChain)).toBe(true)
+  expect([name, ...others].every(masquerading.isPolicyChain)).toBe(true)
 })
 
 test('a chain name is readable, short, and one word to nft', () => {
@@ -40,14 +40,14 @@ test('a chain name is readable, short, and one word to nft', () => {
 test('what is created as the base is deleted again, in an order the kernel accepts', () => {
   const operations = (commands: readonly { operation: string; subject: string }[]) =>
     commands.map(({ operation, subject }) => `${operation} ${subject.split(' ')[0]}`)
-  expect(operations(createBase())).toEqual([
+  expect(operations(masquerading.create())).toEqual([
     'create map sources4',
     'create map sources6',
     'create chain postrouting',
     'append rule to chain postrouting',
     'append rule to chain postrouting',
   ])
-  expect(operations(deleteBase())).toEqual([
+  expect(operations(masquerading.delete())).toEqual([
     'flush chain postrouting',
     'delete set sources4',
     'delete set sources6',

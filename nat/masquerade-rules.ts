@@ -1,18 +1,17 @@
 import type { Family } from '../netlink-lib/ip.ts'
 import {
-  appendRule,
   type Command,
-  createChain,
-  createVerdictMap,
+  createMap,
   deleteChain,
   deleteSet,
   flushChain,
   type Hook,
   hooks,
-  type TableRef,
+  type MapShape,
 } from '../netlink-lib/nftables/commands.ts'
-import { addressIn, type Expression, lookupSource, masquerade, verdict } from '../netlink-lib/nftables/statements.ts'
+import { addressIn, lookupAddress, masquerade, verdict } from '../netlink-lib/nftables/statements.ts'
 import type { Policy } from './policy.ts'
+import { type Chain, createWithRules, type Feature, table } from './table.ts'
 
 /*
  * The rules of masquerading, as data:
@@ -25,35 +24,18 @@ import type { Policy } from './policy.ts'
  * network, because a packet then passes one rule per network and nothing notices an address that is used twice.
  */
 
-export const table: TableRef = { family: 'inet', name: 'ns-net' }
-export const tableComment = 'made by ns-net'
-
-const baseChain = 'postrouting'
 const baseHook: Hook = { type: 'nat', number: hooks.postrouting, priority: 100 } // NF_IP_PRI_NAT_SRC
 
 export const mapOf = (family: Family): 'sources4' | 'sources6' => `sources${family}`
 
-export interface Rule {
-  readonly expressions: readonly Expression[]
-  readonly comment?: string
-}
-
-export interface Chain {
-  readonly name: string
-  readonly hook?: Hook
-  readonly rules: readonly Rule[]
-}
-
 /** Where every packet that leaves the host comes by. */
 export const base: Chain = {
-  name: baseChain,
+  name: 'postrouting',
   hook: baseHook,
-  rules: [{ expressions: lookupSource(4, mapOf(4)) }, { expressions: lookupSource(6, mapOf(6)) }],
+  rules: [{ expressions: lookupAddress('saddr', 4, mapOf(4)) }, { expressions: lookupAddress('saddr', 6, mapOf(6)) }],
 }
 
 const chainPrefix = 'masq-'
-
-export const isPolicyChain = (name: string | undefined): boolean => name?.startsWith(chainPrefix) ?? false
 
 /** The rules of a policy. */
 export const policyChain = ({ network, untranslated, hash }: Policy): Chain => ({
@@ -67,21 +49,20 @@ export const policyChain = ({ network, untranslated, hash }: Policy): Chain => (
   ],
 })
 
-export const createWithRules = (chain: Chain): Command[] => [
-  createChain(table, chain.name, chain.hook),
-  ...chain.rules.map((rule) => appendRule(table, chain.name, rule.expressions, rule.comment)),
-]
+const sources = (family: Family, id: number): Command => {
+  const shape: MapShape = { key: [family === 4 ? 'ipv4_addr' : 'ipv6_addr'], data: ['verdict'] }
+  return createMap(table, mapOf(family), shape, id, 'container address : policy of its network')
+}
 
-export const createBase = (): Command[] => [
-  createVerdictMap(table, mapOf(4), 4, 1, 'container address : policy of its network'),
-  createVerdictMap(table, mapOf(6), 6, 2, 'container address : policy of its network'),
-  ...createWithRules(base),
-]
-
-/** Refused by the kernel with EBUSY when an element or a policy chain has appeared meanwhile. */
-export const deleteBase = (): Command[] => [
-  flushChain(table, baseChain),
-  deleteSet(table, mapOf(4)),
-  deleteSet(table, mapOf(6)),
-  deleteChain(table, baseChain),
-]
+export const masquerading: Feature = {
+  name: 'masquerade',
+  chains: [base],
+  create: () => [sources(4, 1), sources(6, 2), ...createWithRules(base)],
+  delete: () => [
+    flushChain(table, base.name),
+    deleteSet(table, mapOf(4)),
+    deleteSet(table, mapOf(6)),
+    deleteChain(table, base.name),
+  ],
+  isPolicyChain: (name) => name?.startsWith(chainPrefix) ?? false,
+}

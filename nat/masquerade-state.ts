@@ -1,12 +1,12 @@
 import type { Attachment } from '../config/attachment.ts'
 import { type Cidr, type Family, familyOf, ipBytes } from '../netlink-lib/ip.ts'
-import type { ChainMessage, Element } from '../netlink-lib/nftables/messages.ts'
+import type { Element } from '../netlink-lib/nftables/messages.ts'
 import type { NetfilterSocket } from '../netlink-lib/nftables/netfilter-socket.ts'
-import { saysTheSame } from '../netlink-lib/nftables/statements.ts'
 import { TranslationMissing } from './errors.ts'
 import { ownerMark } from './mark.ts'
-import { base, type Chain, mapOf, policyChain, table } from './masquerade-rules.ts'
+import { base, mapOf, masquerading, policyChain } from './masquerade-rules.ts'
 import { policyOf } from './policy.ts'
+import { checkChain, table } from './table.ts'
 
 /* What the kernel holds of our masquerading: nothing here changes it. */
 
@@ -49,11 +49,6 @@ export function sourcesOf(socket: NetfilterSocket, mark: string, addresses: read
   return listSources(socket).filter((source) => source.mark === mark)
 }
 
-/** True when only its own rules keep the chain in use: no element leads to it. An absent chain counts as unused. */
-export function isUnused(socket: NetfilterSocket, chain: ChainMessage | undefined): boolean {
-  return !chain?.name || (chain.use ?? 0) <= socket.listRules(table, chain.name).length
-}
-
 /** Throws, naming the first object that is missing or different. */
 export function checkSources(
   socket: NetfilterSocket,
@@ -62,7 +57,7 @@ export function checkSources(
   exempt: readonly Cidr[],
 ): void {
   const mark = ownerMark(attachment)
-  checkChain(socket, base)
+  checkChain(socket, masquerading, base)
   for (const address of addresses) {
     const chain = policyChain(policyOf(attachment.network, address, exempt))
     const place = `map ${mapOf(address.family)} of table ${table.family} ${table.name}`
@@ -72,21 +67,6 @@ export function checkSources(
       throw new TranslationMissing(`${address.address} in ${place} belongs to "${source.mark}", expected "${mark}"`)
     if (source.chain !== chain.name)
       throw new TranslationMissing(`${address.address} in ${place} leads to ${source.chain}, expected ${chain.name}`)
-    checkChain(socket, chain)
+    checkChain(socket, masquerading, chain)
   }
-}
-
-function checkChain(socket: NetfilterSocket, wanted: Chain): void {
-  const place = `chain ${wanted.name} of table ${table.family} ${table.name}`
-  const actual = socket.findChain(table, wanted.name)
-  if (!actual) throw new TranslationMissing(`${place} is missing`)
-  const { hook } = wanted
-  if (hook && !saysTheSame({ type: hook.type, hook: { number: hook.number, priority: hook.priority } }, actual))
-    throw new TranslationMissing(`${place} is not a ${hook.type} chain of priority ${hook.priority} in its hook`)
-  const rules = socket.listRules(table, wanted.name)
-  for (const [i, rule] of wanted.rules.entries())
-    if (!saysTheSame(rule.expressions, rules[i]?.expressions))
-      throw new TranslationMissing(`rule ${i + 1}${rule.comment ? ` (${rule.comment})` : ''} of ${place} is missing`)
-  if (rules.length > wanted.rules.length)
-    throw new TranslationMissing(`${place} has ${rules.length} rules, expected ${wanted.rules.length}`)
 }

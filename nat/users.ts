@@ -48,6 +48,22 @@ export class ChainUsers {
     return readdirSync(this.folder)
   }
 
+  /** False before the first user. */
+  get exists(): boolean {
+    return existsSync(this.folder)
+  }
+
+  /** True when nobody else is a user. Reads two entries, however many there are. */
+  isOnly(mark: string): boolean {
+    if (!this.exists) return true
+    const folder = opendirSync(this.folder)
+    try {
+      return [folder.readSync(), folder.readSync()].every((entry) => entry === null || entry.name === mark)
+    } finally {
+      folder.closeSync()
+    }
+  }
+
   /** Reads one entry, however many there are. */
   get isEmpty(): boolean {
     const folder = opendirSync(this.folder)

@@ -21,6 +21,15 @@ switch (name) {
   case 'tuning':
     void import('../plugins/tuning/main.ts')
     break
+  case 'firewall':
+    void import('../plugins/firewall/main.ts')
+    break
+  case 'bandwidth':
+    void import('../plugins/bandwidth/main.ts')
+    break
+  case 'portmap':
+    void import('../plugins/portmap/main.ts')
+    break
   case 'host-local':
     void import('../plugins/host-local/main.ts')
     break

@@ -1,4 +1,5 @@
 import { Section } from '../config/reader.ts'
+import { bandwidth } from '../plugins/bandwidth/bandwidth.ts'
 import { bridge } from '../plugins/bridge/bridge.ts'
 import { delegate, findExecutable } from '../plugins/contract/delegation.ts'
 import { dispatch, reload } from '../plugins/contract/dispatch.ts'
@@ -7,8 +8,10 @@ import type { Host } from '../plugins/contract/host.ts'
 import type { Plugin } from '../plugins/contract/plugin.ts'
 import type { Command, Environment } from '../plugins/contract/request.ts'
 import { parseResult, type Result } from '../plugins/contract/result.ts'
+import { firewall } from '../plugins/firewall/firewall.ts'
 import { loopback } from '../plugins/loopback/loopback.ts'
 import { nat } from '../plugins/nat/nat.ts'
+import { portmap } from '../plugins/portmap/portmap.ts'
 import { tuning } from '../plugins/tuning/tuning.ts'
 import { veth } from '../plugins/veth/veth.ts'
 import type { ConfList, PluginConf } from './conflist.ts'
@@ -38,7 +41,10 @@ const own: Readonly<Record<string, Plugin<never>>> = {
   ptp: veth as Plugin<never>,
   loopback: loopback as Plugin<never>,
   nat: nat as Plugin<never>,
+  portmap: portmap as Plugin<never>,
   tuning: tuning as Plugin<never>,
+  firewall: firewall as Plugin<never>,
+  bandwidth: bandwidth as Plugin<never>,
 }
 
 /** Where foreign plugins are looked for: CNI_PATH, else the places that distributions use. */

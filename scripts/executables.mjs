@@ -2,7 +2,19 @@
 export const image = 'ns-net'
 
 /** Names that stand for a plugin; each is a symlink to the image. */
-export const pluginNames = ['bridge', 'veth', 'ptp', 'loopback', 'nat', 'host-local', 'static', 'tuning']
+export const pluginNames = [
+  'bridge',
+  'veth',
+  'ptp',
+  'loopback',
+  'nat',
+  'portmap',
+  'host-local',
+  'static',
+  'tuning',
+  'firewall',
+  'bandwidth',
+]
 
 /** Everything that dist/bin holds besides koffi.node. */
 export const executableNames = [image, ...pluginNames]

@@ -1,4 +1,4 @@
-import type { Observation } from './run.ts'
+import type { Observation, Outcome } from './run.ts'
 import type { Scenario } from './scenario.ts'
 import type { RawNamespace, RawState, Row } from './state.ts'
 
@@ -21,13 +21,27 @@ export function compare(
 ): Difference[] {
   const [theirs, own] = [normalise(scenario, reference), normalise(scenario, ours)]
   return theirs.flatMap((value, i) =>
-    [...differences(value, own[i]!)].map((difference) => ({ step: reference[i]!.label, ...difference })),
+    [...stepDifferences(value, own[i]!)].map((difference) => ({ step: reference[i]!.label, ...difference })),
   )
+}
+
+/** Where only one of them succeeds, that is the difference, and not each key of its result as well. */
+function* stepDifferences(reference: Normal, ours: Normal): Generator<Omit<Difference, 'step'>> {
+  if (reference.failure === undefined && ours.failure === undefined)
+    yield* differences(reference.success, ours.success, ['result'])
+  else if (reference.failure !== undefined && ours.failure !== undefined)
+    yield* differences(reference.failure.object, ours.failure.object, ['error'])
+  else yield { path: 'outcome', reference: reference.failure?.text ?? 'success', ours: ours.failure?.text ?? 'success' }
+  yield* differences(reference.seen, ours.seen)
 }
 
 const isRecord = (value: unknown): value is Row => typeof value === 'object' && value !== null && !Array.isArray(value)
 
-function* differences(reference: unknown, ours: unknown, path: readonly string[] = []): Generator<Omit<Difference, 'step'>> {
+function* differences(
+  reference: unknown,
+  ours: unknown,
+  path: readonly string[] = [],
+): Generator<Omit<Difference, 'step'>> {
   if (isRecord(reference) && isRecord(ours)) {
     for (const key of new Set([...Object.keys(reference), ...Object.keys(ours)]))
       yield* differences(reference[key], ours[key], [...path, key])
@@ -52,24 +66,28 @@ const madeUp = /^veth[0-9a-f]+$/
 /** From the names that a run made up to names which say what it is; both stay valid after the link is gone. */
 type Names = Map<string, string>
 
-function normalise(scenario: Scenario, observations: readonly Observation[]): Row[] {
+/** One step with everything random replaced. */
+interface Normal {
+  /** What the call printed; only one of `success` and `failure` is there. */
+  readonly success?: unknown
+  readonly failure?: { readonly object: unknown; readonly text: string }
+  readonly seen: Row
+}
+
+function normalise(scenario: Scenario, observations: readonly Observation[]): Normal[] {
   const names: Names = new Map()
   const given = JSON.stringify(scenario).toLowerCase()
   let before: RawState | undefined
   return observations.map(({ state, outcome, source }) => {
     nameHostEnds(state, names)
-    const normal: Row = { ...stateOf(state, before, names, given), source }
-    if (outcome) {
-      const { status, stdout, stderr } = outcome
-      const printed = parsed(stdout)
-      normal['exit status'] = status
-      // Help goes to stderr, and only there.
-      if (status === 0 && stdout === '') normal['stderr is empty'] = stderr === ''
-      if (status === 0) normal.result = resultOf(printed, state, names, given)
-      else normal.error = errorOf(printed)
-    }
+    const seen = { ...stateOf(state, before, names, given), 'source address': source }
     before = state
-    return normal
+    if (!outcome) return { seen }
+    const printed = parsed(outcome.stdout)
+    if (outcome.status !== 0)
+      return { seen, failure: { object: errorOf(outcome, printed), text: errorText(outcome, printed) } }
+    const silent = outcome.stderr === '' ? 'nothing' : 'text on stderr'
+    return { seen, success: resultOf(printed, state, names, given) ?? silent }
   })
 }
 
@@ -83,10 +101,11 @@ function parsed(stdout: string): unknown {
 }
 
 /** An error counts by its code and by being complete; the text may be better than the reference's. */
-function errorOf(printed: unknown): Row {
-  if (!isRecord(printed)) return { shape: printed === undefined ? 'nothing printed' : 'no JSON object' }
+function errorOf({ status }: Outcome, printed: unknown): Row {
+  if (!isRecord(printed)) return { status, shape: printed === undefined ? 'nothing printed' : 'no JSON object' }
   const { code, msg, cniVersion, details, ...more } = printed
   return {
+    status,
     code,
     'has a message': typeof msg === 'string' && msg !== '',
     'names its cniVersion': /^(0\.[1-4]\.\d|1\.[01]\.0)$/.test(cniVersion ?? ''),
@@ -95,9 +114,16 @@ function errorOf(printed: unknown): Row {
   }
 }
 
+/** An error in one line, for reports. */
+export function errorText({ status, stdout, stderr }: Outcome, printed = parsed(stdout)): string {
+  if (!isRecord(printed)) return `exit ${status}: ${stdout}${stderr}`
+  const { code, msg, details } = printed
+  return `error ${code}: ${msg}${details ? ` (${details})` : ''}`
+}
+
 /** Finds out which container's interface each made-up link belongs to. */
 function nameHostEnds({ namespaces }: RawState, names: Names): void {
-  for (const link of namespaces.host!.links) {
+  for (const link of namespaces.host?.links ?? []) {
     if (!madeUp.test(link.ifname) || names.has(link.ifname)) continue
     for (const [container, { links }] of Object.entries(namespaces)) {
       const inner = links.find((other) => other.ifindex === link.link_index && other.link_index === link.ifindex)
@@ -124,36 +150,32 @@ interface Context {
 }
 
 function namespaceOf(namespace: RawNamespace, before: RawNamespace | undefined, context: Context): Row {
-  const { names, given } = context
-  const byIndex = new Map(namespace.links.map((link) => [link.ifname as string, link]))
+  const { names, given, pinned } = context
   const links: Row = {}
   for (const link of namespace.links) {
-    const name = nameOf(link.ifname, names)
     const kept = steady(link)
     kept.address = macText(link.address, given)
     if (link.master) kept.master = nameOf(link.master, names)
-    if (madeUp.test(link.ifname)) kept['form of the name'] = link.ifname.replace(/[0-9a-f]/g, '#').replace('v#th', 'veth')
-    if (context.pinned) kept['MAC is pinned'] = context.pinned.has(link.ifname)
+    if (madeUp.test(link.ifname)) kept['form of the name'] = `veth${'#'.repeat(link.ifname.length - 4)}`
+    if (pinned) kept['MAC is pinned'] = pinned.has(link.ifname)
     const earlier = before?.links.find(({ ifindex }) => ifindex === link.ifindex)
-    if (earlier && context.pinned?.has(link.ifname)) kept['MAC stayed'] = earlier.address === link.address
-    links[name] = kept
+    if (earlier && pinned?.has(link.ifname)) kept['MAC stayed'] = earlier.address === link.address
+    links[nameOf(link.ifname, names)] = { ...kept, addresses: {}, routes: {}, sysctls: {} }
   }
 
-  const addresses: Row = {}
   for (const { ifname, addr_info = [] } of namespace.addresses)
     for (const { local, prefixlen, ...rest } of addr_info as Row[]) {
       if (isLinkLocal(local)) continue
       const { label, ...kept } = steady(rest)
-      addresses[`${nameOf(ifname, names)} ${local}/${prefixlen}`] = kept
+      put(links[nameOf(ifname, names)].addresses, `${local}/${prefixlen}`, kept)
     }
 
   const routes: Row = {}
   for (const route of namespace.routes) {
     if (isLinkLocal(route.dst)) continue
     const { type, table, dst, dev, ...rest } = steady(route)
-    const family = String(route.dst).includes(':') || route.pref !== undefined ? 'IPv6' : 'IPv4'
-    const name = dev === undefined ? '' : ` dev ${nameOf(dev, names)}`
-    put(routes, `${family} ${type} ${dst}${name} table ${table}`, rest)
+    const family = String(dst).includes(':') || route.pref !== undefined ? 'IPv6' : 'IPv4'
+    put(dev === undefined ? routes : links[nameOf(dev, names)].routes, `${family} ${type} ${dst} table ${table}`, rest)
   }
 
   const rules: Row = {}
@@ -161,12 +183,12 @@ function namespaceOf(namespace: RawNamespace, before: RawNamespace | undefined, 
 
   const sysctls: Row = {}
   for (const [path, value] of Object.entries(namespace.sysctls)) {
-    const [family, conf, link, setting] = path.split('/')
-    if (setting === undefined) sysctls[path] = value
-    else if (byIndex.has(link!) || link === 'all' || link === 'default')
-      sysctls[`${family}/${conf}/${nameOf(link!, names)}/${setting}`] = value
+    const [family, , link, setting] = path.split('/')
+    const ofLink = links[nameOf(link ?? '', names)]?.sysctls
+    if (ofLink) ofLink[`${family} ${setting}`] = value
+    else sysctls[path] = value
   }
-  return { links, addresses, routes, rules, sysctls }
+  return { links, routes, rules, sysctls }
 }
 
 /** Two rows with the same key are told apart by a number, so that a missing one shows. */

@@ -10,8 +10,6 @@ export interface Scenario {
   readonly uplink?: boolean
   /** Programs that the steps or the reference need besides ip and nsenter. */
   readonly needs?: readonly string[]
-  /** Ours is wrong here: the results are expected to differ, in the way that this sentence says, until that is mended. */
-  readonly known?: string
 }
 
 /** One call of a plugin. Everything but `command` has the default that {@link call} gives it. */
@@ -23,6 +21,8 @@ export interface Call {
   /** CNI_NETNS; the path of the container's namespace unless told. */
   readonly netns?: string
   readonly args?: string
+  /** The reference carries out this call on both sides: what one left, the other must be able to take up. */
+  readonly by?: 'reference'
   /** Replaces the scenario's plugin for this call. */
   readonly plugin?: string
   /** Merged into the scenario's configuration. */
@@ -49,6 +49,8 @@ export interface Datagram {
   /** A container, or `outside`. */
   readonly to: string
   readonly address: string
+  /** It should not arrive. */
+  readonly lost?: boolean
 }
 
 export type Step = Call | Script | Datagram
@@ -72,14 +74,23 @@ export const verb = (command: string, options: CallOptions = {}): Call => call(c
 export const onHost = (script: string): Script => ({ kind: 'script', place: 'host', script })
 export const inside = (container: string, script: string): Script => ({ kind: 'script', place: container, script })
 
+/** Takes the last name of c1's namespace away. The kernel deletes what is in it some time later. */
+export const endNamespace = (script: string): Script =>
+  onHost(`${script}
+    for attempt in $(seq 300); do
+      [ -n "$(ip -o link show type veth)" ] || exit 0
+      sleep 0.01
+    done`)
+
 export const outside4 = '192.0.2.2'
 export const outside6 = '2001:db8::2'
 
-export const sends = (from: string, address: string, to = 'outside'): Datagram => ({
+export const sends = (from: string, address: string, to = 'outside', options: { lost?: boolean } = {}): Datagram => ({
   kind: 'datagram',
   from,
   to,
   address,
+  ...options,
 })
 
 /** What a step is called in reports. */
@@ -93,10 +104,11 @@ export function labelOf(step: Step, index: number): string {
   return `${index + 1} ${what}`
 }
 
-/** The containers that the steps speak of. */
+/** The containers that the steps need; one whose calls all name another namespace is none. */
 export function containersOf({ steps }: Scenario): string[] {
-  const named = steps.flatMap((step) =>
-    step.kind === 'call' ? [step.container] : step.kind === 'script' ? [step.place] : [step.from, step.to],
-  )
+  const named = steps.flatMap((step) => {
+    if (step.kind === 'call') return step.netns === undefined ? [step.container] : []
+    return step.kind === 'script' ? [step.place] : [step.from, step.to]
+  })
   return [...new Set(named)].filter((name) => name !== 'host' && name !== 'outside')
 }

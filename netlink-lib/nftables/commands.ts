@@ -1,8 +1,8 @@
-import type { Cidr } from '../ip.ts'
 import { flags, type Request } from '../socket.ts'
 import type { Expression } from './expressions.ts'
 import {
   chainMessage,
+  type DataType,
   dataTypes,
   type Element,
   elementsMessage,
@@ -120,11 +120,31 @@ export const flushChain = (table: TableRef, chain: string): Command => ({
   subject: within(table, chain),
 })
 
-/** A map from addresses to verdicts. `id` is unique among the sets created in one transaction. */
-export const createVerdictMap = (
+/** The fields of a map's keys and values, as `type ipv4_addr . inet_service : verdict` has them in nft(8). */
+export interface MapShape {
+  readonly key: readonly DataType[]
+  readonly data: readonly DataType[]
+}
+
+/** Bytes of a field by itself. In a concatenation each is padded to a whole number of registers of 4 bytes. */
+const fieldSize = { ipv4_addr: 4, ipv6_addr: 16, inet_proto: 1, inet_service: 2, mark: 4, verdict: 0 } as const
+
+const sizeOf = (fields: readonly DataType[]): number =>
+  fields.length === 1 ? fieldSize[fields[0]!] : fields.reduce((sum, field) => sum + ((fieldSize[field] + 3) & ~3), 0)
+
+/** nft packs the types of a concatenation into one number, 6 bits each. */
+const typeOf = (fields: readonly DataType[]): number =>
+  fields.reduce((packed, field) => (fields.length === 1 ? dataTypes[field] : packed * 64 + dataTypes[field]), 0)
+
+/** BYTEORDER_BIG_ENDIAN for an address by itself; concatenations and verdicts have none. */
+const byteOrderOf = (fields: readonly DataType[]): number =>
+  fields.length === 1 && fields[0] !== 'verdict' && fields[0] !== 'mark' ? 2 : 0
+
+/** `id` is unique among the sets created in one transaction. */
+export const createMap = (
   table: TableRef,
   name: string,
-  key: Cidr['family'],
+  { key, data }: MapShape,
   id: number,
   comment: string,
 ): Command => ({
@@ -135,12 +155,12 @@ export const createVerdictMap = (
     table: table.name,
     name,
     flags: setFlags.map,
-    keyType: key === 4 ? dataTypes.ipv4_addr : dataTypes.ipv6_addr,
-    keyLength: key === 4 ? 4 : 16,
-    dataType: dataTypes.verdict,
-    dataLength: 0,
+    keyType: typeOf(key),
+    keyLength: sizeOf(key),
+    dataType: typeOf(data),
+    dataLength: sizeOf(data),
     id,
-    userdata: { keyByteOrder: 2, dataByteOrder: 0, dataInterval: 0, comment },
+    userdata: { keyByteOrder: byteOrderOf(key), dataByteOrder: byteOrderOf(data), dataInterval: 0, comment },
   }),
   operation: 'create map',
   subject: within(table, name),

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Codec } from '../bytes.ts'
+import { createMap } from './commands.ts'
 import {
   batchMessage,
   chainMessage,
@@ -109,6 +110,23 @@ test('verdict map', () => {
      0800 0700 0000 0000                          # NFTA_SET_DATA_LEN
      0800 0a00 0000 0001                          # NFTA_SET_ID
      1a00 0d00 0004 0200 0000 0104 0000 0000 0604 0000 0000 0702 7800 0000 # NFTA_SET_USERDATA`,
+  )
+})
+
+test('map from protocol and port to address and port', () => {
+  // nft also writes what its types are called (NFTNL_UDATA_SET_KEY_TYPEOF); it prints the same without.
+  const shape = { key: ['inet_proto', 'inet_service'], data: ['ipv4_addr', 'inet_service'] } as const
+  expect(createMap({ family: 'inet', name: 't' }, 'ports4', shape, 1, 'x').body.toString('hex')).toBe(
+    hex(`0100 0000
+      0600 0100 7400 0000           # NFTA_SET_TABLE
+      0b00 0200 706f 7274 7334 0000 # NFTA_SET_NAME
+      0800 0300 0000 0008           # NFTA_SET_FLAGS: NFT_SET_MAP
+      0800 0400 0000 030d           # NFTA_SET_KEY_TYPE: 12 and 13, 6 bits each
+      0800 0500 0000 0008           # NFTA_SET_KEY_LEN
+      0800 0600 0000 01cd           # NFTA_SET_DATA_TYPE: 7 and 13
+      0800 0700 0000 0008           # NFTA_SET_DATA_LEN
+      0800 0a00 0000 0001           # NFTA_SET_ID
+      1a00 0d00 0004 0000 0000 0104 0000 0000 0604 0000 0000 0702 7800 0000`).toString('hex'),
   )
 })
 

@@ -118,7 +118,15 @@ export type SetMessage = Decoded<typeof setMessage>
 export const setFlags = { constant: 0x2, interval: 0x4, map: 0x8, concat: 0x80 } as const
 
 /** nft(8)'s type numbers (its include/datatype.h), which the kernel only stores; verdict is NFT_DATA_VERDICT. */
-export const dataTypes = { ipv4_addr: 7, ipv6_addr: 8, inet_proto: 12, inet_service: 13, verdict: 0xffffff00 } as const
+export const dataTypes = {
+  ipv4_addr: 7,
+  ipv6_addr: 8,
+  inet_proto: 12,
+  inet_service: 13,
+  mark: 19,
+  verdict: 0xffffff00,
+} as const
+export type DataType = keyof typeof dataTypes
 
 export const elementAttributes = attributes({
   key: [1, dataAttributes], // NFTA_SET_ELEM_KEY

@@ -30,9 +30,23 @@ export class TransactionRefused extends KernelError {
 
 const errorType = 2 // NLMSG_ERROR
 
+/** What a lookup asks for: an element by its key. */
+export interface Wanted {
+  readonly set: string
+  readonly key: Buffer
+}
+
+/** Lookups per datagram: their answers must fit into the receive buffer together. */
+const lookupsAtOnce = 64
+
 /** nf_tables over a netlink socket: transactions and lists. It stays in the network namespace it was opened in. */
 export class NetfilterSocket implements Disposable {
-  readonly #socket = new NetlinkSocket(protocols.netfilter)
+  readonly #socket: NetlinkSocket
+
+  /** `netlink` is of the netfilter protocol and may serve its other subsystems as well; it is closed with this one. */
+  constructor(netlink = new NetlinkSocket(protocols.netfilter)) {
+    this.#socket = netlink
+  }
 
   /**
    * Carries out all commands or none. With `generation` it is refused with ERESTART when any table of the namespace has
@@ -108,8 +122,20 @@ export class NetfilterSocket implements Disposable {
 
   /** All elements of a set or map; none when it does not exist. */
   listElements(table: TableRef, set: string): Element[] {
+    return this.#dumpElements(table, set).flatMap(elementsOf)
+  }
+
+  /** Of all elements those whose key ends in one of these. The others are not decoded, which is what takes time. */
+  listElementsEnding(table: TableRef, set: string, endings: readonly Buffer[]): Element[] {
+    return this.#dumpElements(table, set)
+      .filter((reply) => endings.some((ending) => reply.body.includes(ending)))
+      .flatMap(elementsOf)
+      .filter(({ key }) => endings.some((ending) => key?.value?.subarray(-ending.length).equals(ending)))
+  }
+
+  #dumpElements(table: TableRef, set: string): Reply[] {
     const body = elementsMessage.encode({ family: families[table.family], table: table.name, set })
-    return this.#dump(messageTypes.getElements, `elements of ${set}`, table, body).flatMap(elementsOf)
+    return this.#dump(messageTypes.getElements, `elements of ${set}`, table, body)
   }
 
   /** The element with that key: one lookup, whatever the size of the set. */
@@ -118,6 +144,31 @@ export class NetfilterSocket implements Disposable {
     const body = elementsMessage.encode({ family: families[table.family], table: table.name, set, elements })
     const subject = `${set} in table ${nameOf(table)}`
     return this.#find(messageTypes.getElements, 'read element of', subject, body).flatMap(elementsOf)[0]
+  }
+
+  /** The elements with those keys, in that order: one lookup each, whatever the size of the sets. */
+  findElements(table: TableRef, wanted: readonly Wanted[]): (Element | undefined)[] {
+    const found: (Element | undefined)[] = []
+    for (let at = 0; at < wanted.length; at += lookupsAtOnce)
+      found.push(...this.#lookup(table, wanted.slice(at, at + lookupsAtOnce)))
+    return found
+  }
+
+  #lookup(table: TableRef, wanted: readonly Wanted[]): (Element | undefined)[] {
+    const request = { operation: 'read elements of table', subject: nameOf(table), body: Buffer.alloc(0), type: 0 }
+    const first = this.#socket.reserveSequence(wanted.length)
+    const messages = wanted.map(({ set, key }, i) => {
+      const elements = [{ key: { value: key } }]
+      const body = elementsMessage.encode({ family: families[table.family], table: table.name, set, elements })
+      return frame(messageTypes.getElements, flags.request, first + i, body)
+    })
+    const found: (Element | undefined)[] = wanted.map(() => undefined)
+    for (const reply of this.#socket.exchange(Buffer.concat(messages), request)) {
+      const error = reply.type === errorType ? errorIn(reply) : undefined
+      if (error && error.errno !== 2) throw new KernelError(request.operation, request.subject, error.errno) // ENOENT
+      if (reply.type !== errorType) found[reply.sequence - first] = elementsOf(reply)[0]
+    }
+    return found
   }
 
   #find(type: number, operation: string, subject: string, body: Buffer): Reply[] {

@@ -3,7 +3,19 @@ import { type Codec, list } from '../bytes.ts'
 import { cidr } from '../ip.ts'
 import { appendRule } from './commands.ts'
 import { type Expression, expression } from './expressions.ts'
-import { addressIn, lookupSource, masquerade, saysTheSame, verdict } from './statements.ts'
+import {
+  addressIn,
+  destinationByMap,
+  hasNewDestination,
+  isForThisHost,
+  joined,
+  linkNamed,
+  lookupAddress,
+  lookupDestination,
+  masquerade,
+  saysTheSame,
+  verdict,
+} from './statements.ts'
 
 /* Bytes: nft 1.0.6, `nft --debug=mnl -f` with the rule in the test's name: what that tool sends, we send. */
 
@@ -93,13 +105,13 @@ test('ip daddr 10.7.0.1 return: no mask for a single address', () => {
 })
 
 test('every address of a family is matched by the family alone', () => {
-  expect(addressIn('daddr', cidr('0.0.0.0/0'))).toEqual(lookupSource(4, 'm').slice(0, 2))
+  expect(addressIn('daddr', cidr('0.0.0.0/0'))).toEqual(lookupAddress('saddr', 4, 'm').slice(0, 2))
 })
 
 test('ip saddr vmap @sources4 (without the id that nft adds to the name)', () => {
   expectBothWays(
     expressions,
-    lookupSource(4, 'sources4'),
+    lookupAddress('saddr', 4, 'sources4'),
     `${isIpv4} ${load('000c', '0004')}
      3400 0180 0b00 0100 6c6f 6f6b 7570 0000 2400 0280 # "lookup"
        0800 0200 0000 0001                     #   NFTA_LOOKUP_SREG
@@ -179,6 +191,101 @@ test('ct state new iifname "br0" counter accept', () => {
      3000 0180 0e00 0100 696d 6d65 6469 6174 6500 0000 1c00 0280 # "immediate"
        0800 0100 0000 0000 1000 0280 0c00 0280 0800 0100 0000 0001`,
   )
+})
+
+test('dnat ip to meta l4proto . th dport map @ports4 (without the id that nft adds to the name)', () => {
+  expectBothWays(
+    expressions,
+    destinationByMap(4, 'ports4', false),
+    `2400 0180 0900 0100 6d65 7461 0000 0000 1400 0280 # "meta"
+       0800 0200 0000 0010 0800 0100 0000 0001         #   NFT_META_L4PROTO
+     3400 0180 0c00 0100 7061 796c 6f61 6400 2400 0280 # "payload"
+       0800 0100 0000 0009                             #   NFTA_PAYLOAD_DREG: 4 bytes behind the first
+       0800 0200 0000 0002 0800 0300 0000 0002 0800 0400 0000 0002
+     3000 0180 0b00 0100 6c6f 6f6b 7570 0000 2000 0280 # "lookup"
+       0800 0200 0000 0001 0800 0300 0000 0001         #   NFTA_LOOKUP_SREG, NFTA_LOOKUP_DREG
+       0b00 0100 706f 7274 7334 0000
+     3000 0180 0800 0100 6e61 7400 2400 0280           # "nat"
+       0800 0100 0000 0001                             #   NFTA_NAT_TYPE: NFT_NAT_DNAT
+       0800 0200 0000 0002                             #   NFTA_NAT_FAMILY
+       0800 0300 0000 0001 0800 0500 0000 0009         #   NFTA_NAT_REG_ADDR_MIN, NFTA_NAT_REG_PROTO_MIN`,
+  )
+})
+
+test('registers behind an IPv6 address go by their short numbers, as nft and the kernel print them', () => {
+  // nft --debug=netlink: dnat ip6 to ip6 daddr . meta l4proto . th dport map @bound6
+  const registers = destinationByMap(6, 'bound6', true).flatMap((one) =>
+    Object.values(one).map(({ dreg, sreg, protoMin }: Record<string, number>) => [sreg, dreg, protoMin]),
+  )
+  expect(registers).toEqual([
+    [undefined, 1, undefined], // meta nfproto
+    [1, undefined, undefined],
+    [undefined, 1, undefined], // ip6 daddr
+    [undefined, 2, undefined], // meta l4proto
+    [undefined, 13, undefined], // th dport
+    [1, 1, undefined], // lookup
+    [undefined, undefined, 2], // nat
+  ])
+})
+
+test('meta nfproto ipv4 meta l4proto . th dport vmap @conditions4', () => {
+  expect(lookupDestination(4, 'conditions4', false)).toEqual([
+    { meta: { key: 15, dreg: 1 } },
+    { cmp: { sreg: 1, op: 0, data: { value: hex('02') } } },
+    { meta: { key: 16, dreg: 1 } },
+    { payload: { dreg: 9, base: 2, offset: 2, length: 2 } },
+    { lookup: { sreg: 1, dreg: 0, set: 'conditions4' } },
+  ])
+})
+
+test('fib daddr type local jump ports', () => {
+  expectBothWays(
+    expressions,
+    [...isForThisHost(), verdict('jump', 'ports')],
+    `2800 0180 0800 0100 6669 6200 1c00 0280 # "fib"
+       0800 0300 0000 0002 0800 0200 0000 0003 0800 0100 0000 0001
+     2c00 0180 0800 0100 636d 7000 2000 0280 # "cmp"
+       0800 0100 0000 0001 0800 0200 0000 0000 0c00 0380 0800 0100 0200 0000
+     3c00 0180 0e00 0100 696d 6d65 6469 6174 6500 0000 2800 0280 # "immediate"
+       0800 0100 0000 0000 1c00 0280 1800 0280 0800 0100 ffff fffd 0a00 0200 706f 7274 7300 0000`,
+  )
+})
+
+test('ct status dnat', () => {
+  expectBothWays(
+    expressions,
+    hasNewDestination(),
+    `2000 0180 0700 0100 6374 0000 1400 0280 # "ct"
+       0800 0200 0000 0002 0800 0100 0000 0001
+     4400 0180 0c00 0100 6269 7477 6973 6500 3400 0280 # "bitwise"
+       0800 0100 0000 0001 0800 0200 0000 0001 0800 0300 0000 0004 0c00 0480 0800 0100 2000 0000
+       0c00 0580 0800 0100 0000 0000
+     2c00 0180 0800 0100 636d 7000 2000 0280 # "cmp"
+       0800 0100 0000 0001 0800 0200 0000 0001 0c00 0380 0800 0100 0000 0000`,
+  )
+})
+
+test('iifname != "eth0", and a pattern compares only its beginning', () => {
+  expectBothWays(
+    expressions,
+    linkNamed('iifname', 'eth0', 'neq'),
+    `2400 0180 0900 0100 6d65 7461 0000 0000 1400 0280 # "meta"
+       0800 0200 0000 0006 0800 0100 0000 0001
+     3800 0180 0800 0100 636d 7000 2c00 0280 # "cmp"
+       0800 0100 0000 0001 0800 0200 0000 0001 1800 0380
+       1400 0100 6574 6830 0000 0000 0000 0000 0000 0000`,
+  )
+  expect(linkNamed('oifname', 'wg*')[1]).toEqual({ cmp: { sreg: 1, op: 0, data: { value: Buffer.from('wg') } } })
+})
+
+test('several matches ask for the family once', () => {
+  const [one, two] = [addressIn('saddr', cidr('10.0.0.0/8')), addressIn('daddr', cidr('10.1.0.0/16'), 'neq')]
+  expect(joined(linkNamed('iifname', 'eth0'), one, two)).toEqual([
+    ...linkNamed('iifname', 'eth0'),
+    ...one,
+    ...two.slice(2),
+  ])
+  expect(joined(linkNamed('iifname', 'eth0'))).toEqual(linkNamed('iifname', 'eth0'))
 })
 
 test('a rule as the kernel returns it says the same with its defaults and its order', () => {

@@ -17,6 +17,14 @@ const isFamily = (family: Family): Expression[] => [
   { cmp: { sreg: r1, op: cmpOps.eq, data: { value: Buffer.from([family === 4 ? families.ip : families.ip6]) } } },
 ]
 
+/** A rule of several matches asks for the family once, as nft(8) has it, and so still equals itself after a save and load. */
+export function joined(...matches: readonly (readonly Expression[])[]): Expression[] {
+  const all = matches.flat()
+  const asks = (one: Expression | undefined) => one !== undefined && 'meta' in one && one.meta.key === metaKeys.nfproto
+  const first = all.findIndex(asks)
+  return all.filter((one, i) => i <= first + 1 || !(asks(one) || asks(all[i - 1])))
+}
+
 /** Offset of an address in struct iphdr or ipv6hdr. */
 const addressOffset = { 4: { saddr: 12, daddr: 16 }, 6: { saddr: 8, daddr: 24 } } as const
 
@@ -24,16 +32,21 @@ const loadAddress = (which: 'saddr' | 'daddr', family: Family, length: number): 
   payload: { dreg: r1, base: payloadBases.network, offset: addressOffset[family][which], length },
 })
 
-const equals = (value: Buffer): Expression => ({ cmp: { sreg: r1, op: cmpOps.eq, data: { value } } })
+/** `==` or `!=`. */
+export type Comparison = 'eq' | 'neq'
+
+const compare = (value: Buffer, op: Comparison = 'eq'): Expression => ({
+  cmp: { sreg: r1, op: cmpOps[op], data: { value } },
+})
 
 /** `ip daddr 10.7.0.0/24`. A prefix of whole bytes loads only those; another one is masked. */
-export function addressIn(which: 'saddr' | 'daddr', range: Cidr): Expression[] {
+export function addressIn(which: 'saddr' | 'daddr', range: Cidr, op: Comparison = 'eq'): Expression[] {
   const { family, prefix } = range
   const network = ipBytes(networkOf(range).address)
   if (prefix === 0) return isFamily(family)
   if (prefix % 8 === 0) {
     const length = prefix / 8
-    return [...isFamily(family), loadAddress(which, family, length), equals(network.subarray(0, length))]
+    return [...isFamily(family), loadAddress(which, family, length), compare(network.subarray(0, length), op)]
   }
   const length = bitsOf(family) / 8
   const mask = { value: maskOf(prefix, length) }
@@ -42,7 +55,7 @@ export function addressIn(which: 'saddr' | 'daddr', range: Cidr): Expression[] {
     ...isFamily(family),
     loadAddress(which, family, length),
     { bitwise: { sreg: r1, dreg: r1, length, mask, xor } },
-    equals(network),
+    compare(network, op),
   ]
 }
 
@@ -53,9 +66,83 @@ function maskOf(prefix: number, length: number): Buffer {
 }
 
 /** `ip saddr vmap @map`. */
-export const lookupSource = (family: Family, map: string): Expression[] => [
+export const lookupAddress = (which: 'saddr' | 'daddr', family: Family, map: string): Expression[] => [
   ...isFamily(family),
-  loadAddress('saddr', family, bitsOf(family) / 8),
+  loadAddress(which, family, bitsOf(family) / 8),
+  { lookup: { sreg: r1, dreg: verdictRegister, set: map } },
+]
+
+/** A number in the byte order of the host, which is little-endian everywhere that Node runs. */
+function inHostOrder(value: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32LE(value)
+  return bytes
+}
+
+/** `fib daddr type local`: the packet is for this host. */
+export const isForThisHost = (): Expression[] => [
+  { fib: { flags: 2, result: 3, dreg: r1 } }, // NFTA_FIB_F_DADDR, NFT_FIB_RESULT_ADDRTYPE
+  compare(inHostOrder(2)), // RTN_LOCAL
+]
+
+/** `ct status dnat`: a rule has changed the destination of this connection. */
+export const hasNewDestination = (): Expression[] => [
+  { ct: { key: 2, dreg: r1 } }, // NFT_CT_STATUS
+  {
+    bitwise: {
+      sreg: r1,
+      dreg: r1,
+      length: 4,
+      mask: { value: inHostOrder(0x20) }, // IPS_DST_NAT
+      xor: { value: Buffer.alloc(4) },
+    },
+  },
+  compare(Buffer.alloc(4), 'neq'),
+]
+
+/** `iifname "eth0"`; a name that ends in `*` stands for all that begin so. */
+export function linkNamed(which: 'iifname' | 'oifname', name: string, op: Comparison = 'eq'): Expression[] {
+  const exact = Buffer.alloc(16) // IFNAMSIZ
+  exact.write(name)
+  const value = name.endsWith('*') ? Buffer.from(name.slice(0, -1)) : exact
+  return [{ meta: { key: metaKeys[which], dreg: r1 } }, compare(value, op)]
+}
+
+/**
+ * The register that is `words` times 4 bytes behind the first one. They are numbered from 8; every fourth goes by the
+ * number of the 16 bytes that begin there, and so the kernel prints it.
+ */
+const registerAt = (words: number): number => (words % 4 === 0 ? r1 + words / 4 : 8 + words)
+
+/** `[ip daddr .] meta l4proto . th dport` into the registers from the first one on. */
+function loadDestination(family: Family, withAddress: boolean): Expression[] {
+  const words = withAddress ? bitsOf(family) / 32 : 0
+  const address = withAddress ? [...isFamily(family), loadAddress('daddr', family, words * 4)] : []
+  return [
+    ...address,
+    { meta: { key: metaKeys.l4proto, dreg: registerAt(words) } },
+    { payload: { dreg: registerAt(words + 1), base: payloadBases.transport, offset: 2, length: 2 } },
+  ]
+}
+
+/** `dnat ip to [ip daddr .] meta l4proto . th dport map @map`, whose data are an address and a port. */
+export const destinationByMap = (family: Family, map: string, withAddress: boolean): Expression[] => [
+  ...loadDestination(family, withAddress),
+  { lookup: { sreg: r1, dreg: r1, set: map } },
+  {
+    nat: {
+      type: 1, // NFT_NAT_DNAT
+      family: family === 4 ? families.ip : families.ip6,
+      addrMin: r1,
+      protoMin: registerAt(bitsOf(family) / 32),
+    },
+  },
+]
+
+/** `[ip daddr .] meta l4proto . th dport vmap @map`; without the address the family is asked for. */
+export const lookupDestination = (family: Family, map: string, withAddress: boolean): Expression[] => [
+  ...(withAddress ? [] : isFamily(family)),
+  ...loadDestination(family, withAddress),
   { lookup: { sreg: r1, dreg: verdictRegister, set: map } },
 ]
 

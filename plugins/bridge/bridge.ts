@@ -67,9 +67,11 @@ function configureContainer(
 ) {
   if (conf.disableContainerInterface) return
   const dad = conf.enabledad
-  if (dad) container.sysctl.try(['ipv6', 'conf', inner.name, 'enhanced_dad'], '1')
-  container.sysctl.try(['ipv6', 'conf', inner.name, 'accept_dad'], dad ? '1' : '0')
-  container.sysctl.try(['ipv4', 'conf', inner.name, 'arp_notify'], '1') // neighbours forget who had the address before
+  if (ips.length > 0) {
+    if (dad) container.sysctl.try(['ipv6', 'conf', inner.name, 'enhanced_dad'], '1')
+    container.sysctl.try(['ipv6', 'conf', inner.name, 'accept_dad'], dad ? '1' : '0')
+    container.sysctl.try(['ipv4', 'conf', inner.name, 'arp_notify'], '1') // who had the address before is forgotten
+  }
   addAddresses(container, inner, ips, { dad })
   addRoutes(container, inner, routes, ips)
 }

@@ -4,7 +4,13 @@ import type { MasqueradeBackend } from '../../nat/masquerade.ts'
 import type { PortVlan } from '../../netlink-lib/route/link.ts'
 import { CniError, codes } from '../contract/errors.ts'
 import { type Ipam, openIpam } from '../contract/ipam.ts'
-import { checkInterfaceName, type Request, requestedDns } from '../contract/request.ts'
+import {
+  checkInterfaceName,
+  masqueradeToRemove,
+  type Request,
+  requestedDns,
+  requireKnownArgs,
+} from '../contract/request.ts'
 
 export interface BridgeConf {
   /** Name of the bridge. */
@@ -37,8 +43,33 @@ export interface BridgeConf {
   readonly dns: Dns | undefined
 }
 
+/** A bridge with nothing switched on: what a DEL sees of everything that it has no use for. */
+const plain: Omit<BridgeConf, 'ipam' | 'ipMasq' | 'ipMasqBackend'> = {
+  bridge: 'cni0',
+  isGateway: false,
+  isDefaultGateway: false,
+  forceAddress: false,
+  mtu: undefined,
+  hairpinMode: false,
+  promiscMode: false,
+  mac: undefined,
+  vlan: 0,
+  vlanTrunk: [],
+  preserveDefaultVlan: false,
+  macspoofchk: false,
+  portIsolation: false,
+  disableContainerInterface: false,
+  enabledad: false,
+  dns: undefined,
+}
+
 export function parseBridge(request: Request): BridgeConf {
   const { config } = request
+  if (request.command === 'DEL') {
+    const macspoofchk = config.get('macspoofchk')?.json === true
+    return { ...plain, macspoofchk, ipam: openIpam(request), ...masqueradeToRemove(request) }
+  }
+  requireKnownArgs(request)
   const flag = (key: string) => config.get(key)?.boolean() ?? false
   const bridge = config.get('bridge')?.string() || 'cni0'
   checkInterfaceName(bridge)

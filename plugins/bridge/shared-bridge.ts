@@ -20,7 +20,6 @@ export function ensureBridge(host: Host, conf: BridgeConf, network: string): Lin
     // Nobody else can have the link-local address of a bridge just made; until it passed detection, the host would
     // answer no neighbour solicitation on it.
     host.sysctl.try(['ipv6', 'conf', name, 'accept_dad'], '0')
-    host.sysctl.try(['ipv6', 'conf', name, 'accept_ra'], '0')
     bridge = host.route.getLink(name)
   }
   if (bridge.kind !== 'bridge')
@@ -31,6 +30,8 @@ export function ensureBridge(host: Host, conf: BridgeConf, network: string): Lin
     )
   if (!bridge.alias && isOurBridge(bridge, network)) host.route.setLink(bridge, bridgeMarkOf(network))
   if (usesVlans(conf) && !bridge.vlanFiltering) refuseUnfiltered(name)
+  // Also on a bridge that was there: else a container could configure the host by router advertisements (CVE-2020-10749).
+  host.sysctl.try(['ipv6', 'conf', name, 'accept_ra'], '0')
   const promiscuous = promiscMode && !bridge.promiscuous ? true : undefined
   if (!bridge.up || promiscuous) host.route.setLink(bridge, { up: true, promiscuous })
   return bridge

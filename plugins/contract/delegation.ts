@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import { CniError, codes, messageOf } from './errors.ts'
-import type { Command, Environment } from './request.ts'
+import { type Command, type Environment, formatArgs } from './request.ts'
 
 /** The first regular file called `type` in the directories of CNI_PATH. */
 export function findExecutable(type: string, path: readonly string[]): string | undefined {
@@ -27,7 +27,7 @@ export function delegate(
     CNI_CONTAINERID: request.containerId,
     CNI_NETNS: request.netns,
     CNI_IFNAME: request.ifName,
-    CNI_ARGS: [...request.args].map(([name, value]) => `${name}=${value}`).join(';'),
+    CNI_ARGS: formatArgs(request.args),
     CNI_PATH: request.path.join(':'),
   }
   const { status, stdout, error, signal } = spawnSync(file, {

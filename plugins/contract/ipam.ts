@@ -4,7 +4,7 @@ import type { IpamResult } from '../../ipam/result.ts'
 import { checkStatic, parseStatic, staticResult } from '../../ipam/static.ts'
 import { delegate, findExecutable } from './delegation.ts'
 import { CniError, codes } from './errors.ts'
-import type { Request } from './request.ts'
+import { type Request, requireKnownArgs, requirePrevResult } from './request.ts'
 import { parseResult } from './result.ts'
 
 /** The address source of a network, whoever provides it. */
@@ -30,15 +30,7 @@ export function openIpam(request: Request): Ipam | undefined {
   if (type.includes('/'))
     request.config.get('ipam')!.object().fail('type', `expected the name of a plugin, got "${type}"`)
   const own = ownIpam[type]
-  if (own) return own(request)
-  const file = findExecutable(type, request.path)
-  if (file !== undefined) return foreignIpam(type, file, request)
-  const path = request.path.join(':')
-  throw new CniError(
-    codes.invalidConfig,
-    `failed to find plugin "${type}" in path [${path}]`,
-    'named by ipam.type; install it, or correct CNI_PATH',
-  )
+  return own ? own(request) : foreignIpam(type, request)
 }
 
 /** Our own IPAM of that type, whatever CNI_PATH holds: what the executables host-local and static are. */
@@ -72,6 +64,7 @@ export function addressesToRelease(ipam: Ipam | undefined, request: Request): re
 
 /** The sections and arguments that IPAM configurations are read from. */
 function inputOf(request: Request) {
+  requireKnownArgs(request)
   return {
     network: request.network,
     ipam: request.config.require('ipam', 'an IPAM configuration').object(),
@@ -106,37 +99,47 @@ const ownIpam: Readonly<Record<string, (request: Request) => Ipam>> = {
       add: () => staticResult(conf),
       held: () => undefined,
       del: () => {}, // nothing is kept
-      check: () => checkStatic(conf, request.prevResult?.ips ?? []),
+      check: () => checkStatic(conf, requirePrevResult(request).ips),
       gc: () => {},
       status: () => {},
     }
   },
 }
 
-function foreignIpam(type: string, file: string, request: Request): Ipam {
+/** Looked for at once, so that nothing is made for an ADD that cannot be served; a DEL first does what it can alone. */
+function foreignIpam(type: string, request: Request): Ipam {
+  const find = () => {
+    const file = findExecutable(type, request.path)
+    if (file) return file
+    const path = request.path.join(':')
+    throw new CniError(
+      codes.invalidConfig,
+      `failed to find plugin "${type}" in path [${path}]`,
+      'named by ipam.type; install it, or correct CNI_PATH',
+    )
+  }
+  if (request.command !== 'DEL') find()
   return {
     type,
-    add() {
-      try {
-        return parseResult(new Section(delegate(file, request, 'ADD')!), request.cniVersion)
-      } catch (error) {
-        abandon(file, request)
-        throw error
-      }
-    },
+    add: () => addByDelegate(find(), request),
     held: () => undefined,
-    del: () => void delegate(file, request, 'DEL'),
-    check: () => void delegate(file, request, 'CHECK'),
-    gc: () => void delegate(file, request, 'GC'),
-    status: () => void delegate(file, request, 'STATUS'),
+    del: () => void delegate(find(), request, 'DEL'),
+    check: () => void delegate(find(), request, 'CHECK'),
+    gc: () => void delegate(find(), request, 'GC'),
+    status: () => void delegate(find(), request, 'STATUS'),
   }
 }
 
 /** The spec asks for a DEL after a delegate's failed ADD; what that DEL says is of no use to anybody. */
-function abandon(file: string, request: Request): void {
+function addByDelegate(file: string, request: Request): IpamResult {
   try {
-    delegate(file, request, 'DEL')
-  } catch {
-    // the error of the ADD is the one that matters
+    return parseResult(new Section(delegate(file, request, 'ADD')!), request.cniVersion)
+  } catch (error) {
+    try {
+      delegate(file, request, 'DEL')
+    } catch {
+      // the error of the ADD is the one that matters
+    }
+    throw error
   }
 }

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { CniError } from './errors.ts'
-import { parseEnvironment, parseRequest, requestedDns } from './request.ts'
+import { formatArgs, parseEnvironment, parseRequest, requestedDns, requireKnownArgs } from './request.ts'
 
 const complete = {
   CNI_COMMAND: 'ADD',
@@ -62,8 +62,6 @@ test.each([
   [{ CNI_IFNAME: '..' }, 'interface name is . or ..'],
   [{ CNI_IFNAME: 'a/b' }, 'interface name contains / or : or whitespace characters'],
   [{ CNI_IFNAME: 'a b' }, 'interface name contains / or : or whitespace characters'],
-  [{ CNI_ARGS: 'IP' }, 'CNI_ARGS: invalid pair "IP"'],
-  [{ CNI_ARGS: 'A=b=c' }, 'CNI_ARGS: invalid pair "A=b=c"'],
 ])('%j is refused with code 4', (wrong, message) => {
   expect(failureOf(() => parseEnvironment({ ...complete, ...wrong }))).toMatchObject({ code: 4, message })
 })
@@ -108,14 +106,23 @@ test('keys match without regard to case, as in Go', () => {
   expect(request({ Name: 'n', CNIVERSION: '1.0.0' })).toMatchObject({ network: 'n', cniVersion: '1.0.0' })
 })
 
-test('unknown CNI_ARGS need IgnoreUnknown, on ADD only', () => {
+test.each([
+  ['K8S_POD_NAME=web', 'CNI_ARGS: unknown args ["K8S_POD_NAME=web"]'],
+  ['IP', 'CNI_ARGS: invalid pair "IP"'],
+  ['A=b=c;IgnoreUnknown=1', 'CNI_ARGS: invalid pair "A=b=c"'],
+  ['IgnoreUnknown=perhaps', 'CNI_ARGS: IgnoreUnknown: expected 0, 1, true or false, got "perhaps"'],
+])('CNI_ARGS %s are refused by an ADD that reads some, and go through unchanged', (text, message) => {
   const json = { name: 'n', cniVersion: '1.0.0' }
-  expect(failureOf(() => request(json, { CNI_ARGS: 'K8S_POD_NAME=web' }))).toMatchObject({
-    code: 4,
-    message: 'CNI_ARGS: unknown args ["K8S_POD_NAME=web"]',
-  })
-  expect(request(json, { CNI_ARGS: 'IgnoreUnknown=true;K8S_POD_NAME=web' }).args.get('K8S_POD_NAME')).toBe('web')
-  expect(request(json, { CNI_COMMAND: 'DEL', CNI_ARGS: 'K8S_POD_NAME=web' }).args.size).toBe(1)
+  const add = request(json, { CNI_ARGS: text })
+  expect(failureOf(() => requireKnownArgs(add))).toMatchObject({ code: 4, message })
+  expect(formatArgs(add.args)).toBe(text)
+  requireKnownArgs(request(json, { CNI_COMMAND: 'DEL', CNI_ARGS: text }))
+})
+
+test('IgnoreUnknown lets unknown CNI_ARGS pass', () => {
+  const add = request({ name: 'n' }, { CNI_ARGS: 'IgnoreUnknown=true;K8S_POD_NAME=web' })
+  requireKnownArgs(add)
+  expect(add.args.get('K8S_POD_NAME')).toBe('web')
 })
 
 test('an unreadable prevResult stops ADD but not DEL', () => {

@@ -1,6 +1,7 @@
 import type { Attachment, AttachmentId } from '../../config/attachment.ts'
 import { Section } from '../../config/reader.ts'
 import type { Dns } from '../../ipam/result.ts'
+import type { MasqueradeBackend } from '../../nat/masquerade.ts'
 import { CniError, codes, messageOf } from './errors.ts'
 import { parseDns, parsePrevResult, type Result } from './result.ts'
 import { gateVerb, gateVersion, type SpecVersion, specVersions } from './versions.ts'
@@ -87,21 +88,35 @@ export function checkInterfaceName(name: string | undefined): void {
   if (problem) throw new CniError(codes.invalidEnvironment, problem, `CNI_IFNAME is "${name}"; at most 15 bytes`)
 }
 
+/** A pair without exactly one `=` is kept whole as a name, for {@link requireKnownArgs} to complain of. */
 function parseArgs(text: string): Map<string, string> {
-  const args = new Map<string, string>()
-  for (const pair of text.split(';').filter((part) => part !== '')) {
-    const parts = pair.split('=')
-    if (parts.length !== 2)
-      throw new CniError(codes.invalidEnvironment, `CNI_ARGS: invalid pair "${pair}"`, 'expected KEY=VALUE;KEY=VALUE')
-    args.set(parts[0]!, parts[1]!)
-  }
-  return args
+  const pairs = text.split(';').filter((part) => part !== '')
+  return new Map(
+    pairs.map((pair): [string, string] => {
+      const [name, value, ...more] = pair.split('=')
+      return value === undefined || more.length > 0 ? [pair, malformed] : [name!, value]
+    }),
+  )
 }
+
+const malformed = '=' // no value can contain one
+
+/** CNI_ARGS as they came. */
+export const formatArgs = (args: ReadonlyMap<string, string>): string =>
+  [...args].map(([name, value]) => (value === malformed ? name : `${name}=${value}`)).join(';')
 
 /** Arguments our plugins and IPAM read; anything else needs IgnoreUnknown, as the CNI conventions say. */
 const knownArgs = new Set(['IgnoreUnknown', 'IP', 'GATEWAY', 'MAC'])
 
-function checkArgs(args: ReadonlyMap<string, string>): void {
+/**
+ * Refuses CNI_ARGS that nobody here reads. Called by what reads some, for an ADD only: others leave them alone, and
+ * nothing may stop a DEL.
+ */
+export function requireKnownArgs({ args, command }: Pick<Request, 'args' | 'command'>): void {
+  if (command !== 'ADD') return
+  for (const [pair, value] of args)
+    if (value === malformed)
+      throw new CniError(codes.invalidEnvironment, `CNI_ARGS: invalid pair "${pair}"`, 'expected KEY=VALUE;KEY=VALUE')
   const ignore = (args.get('IgnoreUnknown') ?? '0').toLowerCase()
   if (!['0', '1', 'true', 'false'].includes(ignore))
     throw new CniError(
@@ -130,7 +145,6 @@ export function parseRequest(
     throw new CniError(codes.invalidConfig, 'invalid characters found in network name', network)
   const cniVersion = gateVersion(config.get('cniVersion')?.string(), supported)
   gateVerb(environment.command, cniVersion)
-  if (environment.command === 'ADD') checkArgs(environment.args)
   return {
     ...environment,
     network,
@@ -183,6 +197,16 @@ export function requestedDns({ config }: Request): Dns | undefined {
   if (!capability) return parseDns(config.get('dns')?.object())
   const strings = (key: string) => capability.get(key)?.list((value) => value.string())
   return { nameservers: strings('servers'), search: strings('searches'), options: strings('options') }
+}
+
+/**
+ * What a DEL has to know of masquerading. Like all that a DEL reads it is taken as far as it can be understood: a
+ * configuration that ADD would refuse must not keep what an earlier one made.
+ */
+export function masqueradeToRemove({ config }: Request): { ipMasq: boolean; ipMasqBackend: MasqueradeBackend } {
+  const backend = config.get('ipMasqBackend')?.json
+  const known = (['nftables', 'iptables'] as const).find((candidate) => candidate === backend)
+  return { ipMasq: config.get('ipMasq')?.json === true, ipMasqBackend: known ?? 'auto' }
 }
 
 /** libcni also writes the key's older spelling (CNI spec 1.1.0, GC). */

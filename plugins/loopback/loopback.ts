@@ -2,6 +2,9 @@ import { CniError, codes } from '../contract/errors.ts'
 import type { Plugin } from '../contract/plugin.ts'
 import type { Result } from '../contract/result.ts'
 
+/** 127.0.0.0/8 (RFC 1122) and ::1 (RFC 4291). */
+const isLoopback = (address: string) => address.startsWith('127.') || address === '::1'
+
 /** Raises `lo` in the container. It has no configuration and ignores CNI_IFNAME. */
 export const loopback: Plugin<undefined> = {
   type: 'loopback',
@@ -15,6 +18,12 @@ export const loopback: Plugin<undefined> = {
     container.route.setLink(lo, { up: true })
     if (!lo.up) rollback.onFailure('lower lo', () => container.route.setLink(lo, { up: false }))
     const addresses = container.route.listAddresses(lo)
+    for (const { address } of addresses)
+      if (!isLoopback(address))
+        throw new CniError(
+          codes.conflict,
+          `lo in ${request.netns} has the address ${address}, which is no loopback address`,
+        )
     const first = ([4, 6] as const).flatMap((family) => addresses.find((address) => address.family === family) ?? [])
     rollback.commit()
     return (

@@ -26,14 +26,24 @@ const single = (address: string): Cidr => ({ address, prefix: bitsOf(familyOf(ad
 
 /**
  * Inside, everything goes through the gateway, the container's own subnet included: the kernel's connected route is
- * replaced by `gw dev eth0 scope link` and `subnet via gw`.
+ * replaced by `gw dev eth0 scope link` and `subnet via gw`. The result's routes come in between, as the kernel checks
+ * a next hop only when its route is added: it may be the gateway, or another host of the subnet.
  */
-function routeThroughGateway(container: Container, link: Link, { address, gateway }: ResultIp): void {
+function addRoutesThroughGateway(
+  container: Container,
+  link: Link,
+  ips: readonly ResultIp[],
+  routes: Result['routes'],
+): void {
   const { route } = container
-  const [subnet, source] = [networkOf(address), address.address]
-  route.deleteRoute({ dst: subnet, link: link.index })
-  route.addRoute({ dst: single(gateway!), link: link.index, source, scope: routeScopes.link })
-  route.addRoute({ dst: subnet, gateway: gateway!, link: link.index, source })
+  for (const { address, gateway } of ips)
+    route.addRoute({ dst: single(gateway!), link: link.index, source: address.address, scope: routeScopes.link })
+  addRoutes(container, link, routes, ips)
+  for (const { address, gateway } of ips) {
+    const subnet = networkOf(address)
+    route.deleteRoute({ dst: subnet, link: link.index, source: address.address })
+    route.addRoute({ dst: subnet, gateway: gateway!, link: link.index, source: address.address })
+  }
 }
 
 /** Outside, the gateway's address sits on the link itself and a host route leads to the container. */
@@ -71,8 +81,7 @@ export const veth: Plugin<VethConf> = {
 
     const { outer, inner } = createLink(host, container, request, rollback, { mtu: conf.mtu })
     addAddresses(container, inner, ips)
-    for (const ip of ips) routeThroughGateway(container, inner, ip)
-    addRoutes(container, inner, lease.routes, ips)
+    addRoutesThroughGateway(container, inner, ips, lease.routes)
     configureHostSide(host, outer, ips)
 
     if (conf.ipMasq) {

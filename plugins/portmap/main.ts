@@ -1,0 +1,3 @@
+import { runExecutable } from '../contract/executable.ts'
+
+void runExecutable('portmap', async () => (await import('./portmap.ts')).portmap)

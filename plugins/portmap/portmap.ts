@@ -1,0 +1,104 @@
+import { forwardsOf, type PortForwarding } from '../../nat/forwards.ts'
+import { openPortForward, type PortForward } from '../../nat/port-forward.ts'
+import type { Cidr } from '../../netlink-lib/ip.ts'
+import { linkTowards } from '../../netlink-lib/route/lookup.ts'
+import { CniError, codes } from '../contract/errors.ts'
+import type { Host } from '../contract/host.ts'
+import type { Plugin } from '../contract/plugin.ts'
+import { type Request, requirePrevResult } from '../contract/request.ts'
+import type { Result } from '../contract/result.ts'
+import { type PortmapConf, parsePortmap } from './config.ts'
+
+const openPorts = ({ backend }: PortmapConf, host: Host): PortForward =>
+  host.keep(openPortForward(backend, (message) => host.warn(message)))
+
+function requireChained(request: Request): Result {
+  if (request.prevResult) return request.prevResult
+  throw new CniError(
+    codes.invalidConfig,
+    'must be called as chained plugin',
+    'put portmap after bridge, veth or another plugin that gives addresses in the "plugins" list',
+  )
+}
+
+/** The first address of each family that is on this interface of the container, or on none that is named. */
+function targetsOf({ ips, interfaces }: Result, ifName: string): Cidr[] {
+  const own = ips.filter(({ interface: index }) => {
+    const link = index === undefined ? undefined : interfaces[index]
+    return link === undefined || (link.name === ifName && link.sandbox)
+  })
+  return ([4, 6] as const).flatMap((family) => own.find(({ address }) => address.family === family)?.address ?? [])
+}
+
+const forwardingFor = (conf: PortmapConf, request: Request): PortForwarding => ({
+  ...conf,
+  targets: targetsOf(requirePrevResult(request), request.ifName),
+})
+
+/** A mapping that no address of the container can serve is no error, as with the reference plugin. */
+function warnOfUnserved(host: Host, { mappings, targets }: PortForwarding): void {
+  for (const mapping of mappings)
+    if (forwardsOf({ mappings: [mapping], targets }).length === 0)
+      host.warn(
+        `host port ${mapping.hostPort} is not forwarded: the container has no address of the family of ` +
+          `${mapping.hostIp ? `hostIP ${mapping.hostIp}` : 'any'}`,
+      )
+}
+
+/**
+ * Lets packets from 127.0.0.1 leave by the link that leads to the container. Shared by all containers behind that link,
+ * so it is never undone; a link of one container takes it along.
+ */
+function allowLocalhost(host: Host, { masquerade, mappings, targets }: PortForwarding): void {
+  const [target] = targets.filter(({ family }) => family === 4)
+  if (masquerade === 'none' || !target || forwardsOf({ mappings, targets: [target] }).length === 0) return
+  const index = linkTowards(target.address)
+  if (index === undefined) return
+  const { name } = host.route.getLink(index)
+  host.sysctl.set(['ipv4', 'conf', name, 'route_localnet'], '1')
+}
+
+/** Chained: ports of the host lead to the container (capability `portMappings`). */
+export const portmap: Plugin<PortmapConf> = {
+  type: 'portmap',
+  parse: parsePortmap,
+
+  add(conf, request, host): Result {
+    const prevResult = requireChained(request)
+    if (conf.mappings.length === 0) return prevResult
+    const forwarding = forwardingFor(conf, request)
+    warnOfUnserved(host, forwarding)
+    using rollback = host.rollback()
+    const ports = openPorts(conf, host)
+    rollback.onFailure('remove port forwarding', () => ports.del(request))
+    ports.add(request, forwarding)
+    allowLocalhost(host, forwarding)
+    rollback.commit()
+    return prevResult
+  },
+
+  /** Runtimes leave portMappings out: what ADD made is found by its owner. */
+  del(conf, request, host): void {
+    openPorts(conf, host).del(request, conf.mappings)
+  },
+
+  check(conf, request, host): void {
+    requirePrevResult(request)
+    if (conf.mappings.length > 0) openPorts(conf, host).check(request, forwardingFor(conf, request))
+  },
+
+  reload(conf, request, host): void {
+    if (conf.mappings.length === 0) return
+    const forwarding = forwardingFor(conf, request)
+    openPorts(conf, host).add(request, forwarding)
+    allowLocalhost(host, forwarding)
+  },
+
+  gc(conf, request, host): void {
+    openPorts(conf, host).collect(request.network, request.validAttachments)
+  },
+
+  status(conf, _request, host): void {
+    openPorts(conf, host).probe()
+  },
+}
