@@ -140,7 +140,7 @@ test.for(['IPv4', 'dual-stack'] as const)(
   },
 )
 
-test('a FORWARD policy of DROP: the firewall of the conflist lets containers out', async (context) => {
+test('a FORWARD policy of DROP: the firewall of the conflist lets containers out, and in what they publish', async (context) => {
   requireTool('iptables', context)
   using machine = await createPodman(context)
   const { podman, host, outside } = machine
@@ -148,8 +148,10 @@ test('a FORWARD policy of DROP: the firewall of the conflist lets containers out
   host.sh('for iptables in iptables ip6tables; do $iptables --policy FORWARD DROP; done')
   const before = machine.state()
   podman('network', 'create', ...networks['dual-stack'].options, 'lab')
-  machine.runDetached(['--name=web', '--network=lab'], ...webServer)
+  machine.runDetached(['--name=web', '--network=lab', '--publish=8080:80'], ...webServer)
   const web = inContainer(machine, 'web')
+  await firstPage(outside, '192.0.2.1', 8080)
+  await firstPage(outside, '2001:db8::1', 8080)
   expect(await firstPage(web, '192.0.2.2', 80)).toMatchObject({ client: '192.0.2.1' })
   expect(await firstPage(web, '2001:db8::2', 80)).toMatchObject({ client: '2001:db8::1' })
   podman('rm', '--force', '--time=0', 'web')

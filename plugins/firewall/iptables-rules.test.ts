@@ -9,7 +9,7 @@ const policy = (ingress: IngressPolicy, link: string | undefined = 'br0', networ
 })
 const fresh = [':INPUT ACCEPT [0:0]', ':FORWARD DROP [0:0]', ':OUTPUT ACCEPT [0:0]']
 const marked = (name: string) => `-m comment --comment ns-net:lab:${name}`
-const established = '-m conntrack --ctstate RELATED,ESTABLISHED'
+const established = '-m conntrack --ctstate RELATED,ESTABLISHED,DNAT'
 
 /** What iptables-save would print after the lines, as far as the rules here need it. */
 function apply(saved: readonly string[], lines: readonly string[]): string[] {

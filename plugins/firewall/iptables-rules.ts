@@ -9,10 +9,10 @@ import type { Policy } from './policy.ts'
  *   NS-NET-FORWARD -i br0 ! -o br0 -j NS-NET-ISOLATED           same-bridge and isolated
  *   NS-NET-FORWARD -i br0 -o br0 -j DROP                        isolated
  *   NS-NET-FORWARD -s 10.7.0.0/24 -i br0 -j ACCEPT
- *   NS-NET-FORWARD -d 10.7.0.0/24 -o br0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+ *   NS-NET-FORWARD -d 10.7.0.0/24 -o br0 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT
  *   NS-NET-ISOLATED -o br0 -j DROP
  *
- * Rules per network, not per container. Each carries the mark of its policy, by which it is found again; those of the
+ * DNAT is a connection whose destination was translated: a published port. Rules per network, not per container. Each carries the mark of its policy, by which it is found again; those of the
  * first two lines carry a mark of their own and go with the last policy. Lines are written as iptables-save prints them,
  * but without its quotes, so that they can be compared.
  */
@@ -38,7 +38,7 @@ function acceptRules({ link, subnets, mark }: Policy): string[] {
     const match = (option: string) => (subnet.prefix === 0 ? '' : `${option} ${formatCidr(subnet)} `)
     return [
       `-A ${forwardChain} ${match('-s')}${from}${comment(mark)} -j ACCEPT`,
-      `-A ${forwardChain} ${match('-d')}${to}-m conntrack --ctstate RELATED,ESTABLISHED ${comment(mark)} -j ACCEPT`,
+      `-A ${forwardChain} ${match('-d')}${to}-m conntrack --ctstate RELATED,ESTABLISHED,DNAT ${comment(mark)} -j ACCEPT`,
     ]
   })
 }
