@@ -1,10 +1,13 @@
-import { formatIp } from '../ip.ts'
-import { type BridgePort, bridgeData, type LinkMessage, linkFlags, linkMessage, vethData, vlanFlags } from './wire.ts'
+import { type BridgePort, bridgeData, type LinkMessage, linkFlags, linkMessage, vethData } from './wire.ts'
 
-/** A network link as the kernel describes it. */
-export interface Link {
+/** A link to do something with; the name is for error texts. */
+export interface LinkRef {
   readonly index: number
   readonly name: string
+}
+
+/** A network link as the kernel describes it. */
+export interface Link extends LinkRef {
   /** `veth`, `bridge`, …; undefined for physical links and lo. */
   readonly kind?: string
   readonly mac?: string
@@ -129,51 +132,3 @@ export interface IfbSettings extends LinkSettings {
 
 export const ifbMessage = ({ name, ...settings }: IfbSettings): Buffer =>
   linkMessage.encode({ ...settingsMessage(settings), name, info: { kind: 'ifb' } })
-
-/** The broadcast address of an IPv4 prefix, as ip(8) sets it; undefined for /31, /32. */
-export function broadcastOf(address: Buffer, prefix: number): string | undefined {
-  if (address.length !== 4 || prefix > 30) return undefined
-  const value = (address.readUInt32BE() | (0xffffffff >>> prefix)) >>> 0
-  const bytes = Buffer.alloc(4)
-  bytes.writeUInt32BE(value)
-  return formatIp(bytes)
-}
-
-/** VLANs first to last that a bridge's port is a member of. */
-export interface PortVlan {
-  readonly first: number
-  readonly last: number
-  /** Frames without a tag that come in belong to it. */
-  readonly pvid?: boolean
-  /** Its frames go out without a tag. */
-  readonly untagged?: boolean
-}
-
-interface VlanInfo {
-  readonly flags?: number
-  readonly id?: number
-}
-
-/** One entry, or the two that begin and end a range. */
-export function vlanInfos({ first, last, pvid, untagged }: PortVlan): VlanInfo[] {
-  const flags = (pvid ? vlanFlags.pvid : 0) | (untagged ? vlanFlags.untagged : 0)
-  if (first === last) return [{ flags, id: first }]
-  return [
-    { flags: flags | vlanFlags.rangeBegin, id: first },
-    { flags: flags | vlanFlags.rangeEnd, id: last },
-  ]
-}
-
-export function toPortVlans(infos: readonly VlanInfo[]): PortVlan[] {
-  const vlans: PortVlan[] = []
-  let first: number | undefined
-  for (const { flags = 0, id = 0 } of infos) {
-    if (flags & vlanFlags.rangeBegin) first = id
-    else {
-      const is = (flag: number) => (flags & flag) !== 0
-      vlans.push({ first: first ?? id, last: id, pvid: is(vlanFlags.pvid), untagged: is(vlanFlags.untagged) })
-      first = undefined
-    }
-  }
-  return vlans
-}

@@ -1,22 +1,22 @@
 import { isKernelError, KernelError } from '../errors.ts'
-import { type Cidr, familyOf, formatCidr, ipBytes, ipToInteger, networkOf } from '../ip.ts'
+import type { Cidr, Family } from '../ip.ts'
 import { flags, NetlinkSocket, protocols, type Request } from '../socket.ts'
+import { type Address, addAddress, deleteAddress, listAddresses, toAddress } from './address.ts'
 import {
   type BridgeSettings,
   bridgeMessage,
-  broadcastOf,
   type IfbSettings,
   ifbMessage,
   type Link,
+  type LinkRef,
   type LinkSettings,
-  type PortVlan,
   settingsMessage,
   toLink,
-  toPortVlans,
   type VethSettings,
   vethMessage,
-  vlanInfos,
 } from './link.ts'
+import { deleteNeighbour, listNeighbours, type Neighbour, setNeighbour, toNeighbour } from './neighbour.ts'
+import { addRoute, deleteRoute, listRoutes, type Route, type RouteSettings, toRoute } from './route.ts'
 import {
   type BucketState,
   bucketIn,
@@ -25,54 +25,20 @@ import {
   createRedirect,
   deleteQdisc,
   getQdisc,
-  type LinkRef,
   listFilters,
   redirectIn,
   type TokenBucket,
 } from './traffic-control.ts'
+import { addVlans, deleteVlans, listVlans, type PortVlan, toPortVlans } from './vlan.ts'
 import {
-  addressFamilies,
-  addressFlags,
   addressMessage,
   linkMessage,
   messageTypes,
   neighbourMessage,
-  neighbourStates,
   portVlanMessage,
   routeMessage,
-  routeProtocols,
-  routeScopes,
   routeTables,
-  routeTypes,
 } from './wire.ts'
-
-export interface Address extends Cidr {
-  readonly index: number
-  readonly scope: number
-  readonly tentative: boolean
-  readonly dadFailed: boolean
-}
-
-/** A route to add, find or delete. Destination `0.0.0.0/0` or `::/0` is the default route. */
-export interface RouteSettings {
-  readonly dst: Cidr
-  /** Index of the outgoing link. */
-  readonly link?: number
-  readonly gateway?: string
-  readonly source?: string
-  readonly priority?: number
-  readonly table?: number
-  /** RT_SCOPE_*; default link without gateway, universe with one. */
-  readonly scope?: number
-  readonly mtu?: number
-  readonly advmss?: number
-}
-
-export interface Route extends RouteSettings {
-  readonly protocol: number
-}
-
-const familyNumber = (address: string) => (familyOf(address) === 4 ? addressFamilies.ipv4 : addressFamilies.ipv6)
 
 /**
  * The verbs of rtnetlink(7) in the namespace where the socket was opened. `ensure…` is shared and idempotent,
@@ -134,7 +100,7 @@ export class RouteSocket implements Disposable {
   }
 
   /** Changes settings of a link that exists; what is left out stays. */
-  setLink(link: { readonly index: number; readonly name: string }, settings: LinkSettings): void {
+  setLink(link: LinkRef, settings: LinkSettings): void {
     this.#netlink.request({
       type: messageTypes.newLink, // RTM_SETLINK takes no port settings
       body: linkMessage.encode({ index: link.index, ...settingsMessage(settings) }),
@@ -162,112 +128,38 @@ export class RouteSocket implements Disposable {
   }
 
   /** The VLANs of a bridge's port, by id. Empty where the kernel has no CONFIG_BRIDGE_VLAN_FILTERING. */
-  listPortVlans(port: { readonly index: number; readonly name: string }): PortVlan[] {
+  listPortVlans(port: LinkRef): PortVlan[] {
     return this.#netlink
-      .dump({
-        type: messageTypes.getLink,
-        body: portVlanMessage.encode({ family: addressFamilies.bridge, extensionMask: 2 }),
-        operation: 'list VLANs of',
-        subject: port.name,
-      })
+      .dump(listVlans(port))
       .map((reply) => portVlanMessage.decode(reply.body))
       .filter((message) => message.index === port.index)
       .flatMap((message) => toPortVlans(message.vlans ?? []))
   }
 
   /** Makes a port a member of VLANs: all in one request. */
-  addPortVlans(port: { readonly index: number; readonly name: string }, vlans: readonly PortVlan[]): void {
-    this.#netlink.request(this.#portVlanRequest('add', messageTypes.setLink, port, vlans))
+  addPortVlans(port: LinkRef, vlans: readonly PortVlan[]): void {
+    this.#netlink.request(addVlans(port, vlans))
   }
 
-  deletePortVlans(port: { readonly index: number; readonly name: string }, vlans: readonly PortVlan[]): void {
-    this.#netlink.request(this.#portVlanRequest('delete', messageTypes.deleteLink, port, vlans))
-  }
-
-  #portVlanRequest(
-    verb: string,
-    type: number,
-    port: { readonly index: number; readonly name: string },
-    vlans: readonly PortVlan[],
-  ): Request {
-    return {
-      type,
-      body: portVlanMessage.encode({
-        family: addressFamilies.bridge,
-        index: port.index,
-        vlans: vlans.flatMap(vlanInfos),
-      }),
-      operation: `${verb} VLAN ${vlans.map(({ first, last }) => (last === first ? first : `${first}-${last}`)).join(', ')} of`,
-      subject: port.name,
-    }
+  deletePortVlans(port: LinkRef, vlans: readonly PortVlan[]): void {
+    this.#netlink.request(deleteVlans(port, vlans))
   }
 
   /** Adds an address without duplicate address detection unless `dad` asks for it; EEXIST when it is there. */
-  addAddress(
-    link: { readonly index: number; readonly name: string },
-    address: Cidr,
-    options: { dad?: boolean } = {},
-  ): void {
-    const bytes = ipBytes(address.address)
-    this.#netlink.request({
-      type: messageTypes.newAddress,
-      flags: flags.create | flags.exclusive,
-      body: addressMessage.encode({
-        family: familyNumber(address.address),
-        prefix: address.prefix,
-        index: link.index,
-        local: address.address,
-        address: address.address,
-        broadcast: broadcastOf(bytes, address.prefix),
-        flags: address.family === 6 && !options.dad ? addressFlags.noDad : undefined,
-      }),
-      operation: `add address ${formatCidr(address)} to`,
-      subject: link.name,
-    })
+  addAddress(link: LinkRef, address: Cidr, { dad = false }: { dad?: boolean } = {}): void {
+    this.#netlink.request(addAddress(link, address, dad))
   }
 
-  deleteAddress(link: { readonly index: number; readonly name: string }, address: Cidr): void {
-    this.#absentIsDone(
-      {
-        type: messageTypes.deleteAddress,
-        body: addressMessage.encode({
-          family: familyNumber(address.address),
-          prefix: address.prefix,
-          index: link.index,
-          local: address.address,
-        }),
-        operation: `delete address ${formatCidr(address)} from`,
-        subject: link.name,
-      },
-      'EADDRNOTAVAIL',
-      'ENODEV',
-    )
+  deleteAddress(link: LinkRef, address: Cidr): void {
+    this.#absentIsDone(deleteAddress(link, address), 'EADDRNOTAVAIL', 'ENODEV')
   }
 
   /** The addresses of one link, both families. */
-  listAddresses(link: { readonly index: number; readonly name: string }): Address[] {
+  listAddresses(link: LinkRef): Address[] {
     return this.#netlink
-      .dump({
-        type: messageTypes.getAddress,
-        body: addressMessage.encode({ index: link.index }),
-        operation: 'list addresses of',
-        subject: link.name,
-      })
-      .map((reply) => addressMessage.decode(reply.body))
-      .filter((message) => message.index === link.index)
-      .map((message) => {
-        const address = message.local ?? message.address!
-        const state = message.flags ?? message.shortFlags!
-        return {
-          address,
-          prefix: message.prefix!,
-          family: familyOf(address),
-          index: message.index!,
-          scope: message.scope!,
-          tentative: (state & addressFlags.tentative) !== 0,
-          dadFailed: (state & addressFlags.dadFailed) !== 0,
-        }
-      })
+      .dump(listAddresses(link))
+      .map((reply) => toAddress(addressMessage.decode(reply.body)))
+      .filter(({ index }) => index === link.index)
   }
 
   /**
@@ -275,113 +167,36 @@ export class RouteSocket implements Disposable {
    * there. A container with two networks has two default routes, and one must stay when the other's link goes.
    */
   addRoute(route: RouteSettings): void {
-    this.#netlink.request({
-      ...this.#routeRequest('add route', route),
-      type: messageTypes.newRoute,
-      flags: flags.create,
-    })
+    this.#netlink.request(addRoute(route))
   }
 
   deleteRoute(route: RouteSettings): void {
-    this.#absentIsDone({ ...this.#routeRequest('delete route', route), type: messageTypes.deleteRoute }, 'ESRCH')
-  }
-
-  #routeRequest(operation: string, route: RouteSettings): Omit<Request, 'type'> {
-    const { dst } = route
-    const isDefault = dst.prefix === 0 && ipToInteger(dst.address) === 0n
-    return {
-      body: routeMessage.encode({
-        family: familyNumber(dst.address),
-        dstPrefix: dst.prefix,
-        protocol: operation === 'delete route' ? 0 : routeProtocols.boot,
-        scope:
-          route.scope ?? (operation === 'delete route' ? 255 : route.gateway ? routeScopes.universe : routeScopes.link), // 255 RT_SCOPE_NOWHERE matches any
-        type: operation === 'delete route' ? 0 : routeTypes.unicast,
-        shortTable: (route.table ?? routeTables.main) < 256 ? (route.table ?? routeTables.main) : 0,
-        dst: isDefault ? undefined : networkOf(dst).address,
-        table: route.table !== undefined && route.table > 255 ? route.table : undefined,
-        gateway: route.gateway,
-        outLink: route.link,
-        preferredSource: route.source,
-        priority: route.priority,
-        metrics:
-          route.mtu || route.advmss ? { mtu: route.mtu || undefined, advmss: route.advmss || undefined } : undefined,
-      }),
-      operation: `${operation} ${formatCidr(dst)}${route.gateway ? ` via ${route.gateway}` : ''}`,
-      subject: route.link === undefined ? '' : `on link ${route.link}`,
-    }
+    this.#absentIsDone(deleteRoute(route), 'ESRCH')
   }
 
   /** The routes of one family, of one link or table when asked (main by default). */
-  listRoutes(family: 4 | 6, filter: { link?: number; table?: number } = {}): Route[] {
-    const unspecified = family === 4 ? '0.0.0.0' : '::'
+  listRoutes(family: Family, { link, table = routeTables.main }: { link?: number; table?: number } = {}): Route[] {
     return this.#netlink
-      .dump({
-        type: messageTypes.getRoute,
-        body: routeMessage.encode({ family: familyNumber(unspecified), outLink: filter.link }),
-        operation: 'list',
-        subject: 'routes',
-      })
-      .map((reply) => routeMessage.decode(reply.body))
-      .map((message) => ({
-        dst: { address: message.dst ?? unspecified, prefix: message.dstPrefix!, family },
-        link: message.outLink,
-        gateway: message.gateway,
-        source: message.preferredSource,
-        priority: message.priority,
-        table: message.table ?? message.shortTable,
-        scope: message.scope,
-        mtu: message.metrics?.mtu,
-        advmss: message.metrics?.advmss,
-        protocol: message.protocol!,
-      }))
-      .filter((route) => route.table === (filter.table ?? routeTables.main))
-      .filter((route) => filter.link === undefined || route.link === filter.link)
+      .dump(listRoutes(family, link))
+      .map((reply) => toRoute(routeMessage.decode(reply.body), family))
+      .filter((route) => route.table === table && (link === undefined || route.link === link))
   }
 
   /** Puts a permanent entry into the ARP or ND table. */
-  setNeighbour(link: { readonly index: number; readonly name: string }, address: string, mac: string): void {
-    this.#netlink.request({
-      type: messageTypes.newNeighbour,
-      flags: flags.create | flags.replace,
-      body: neighbourMessage.encode({
-        family: familyNumber(address),
-        index: link.index,
-        state: neighbourStates.permanent,
-        dst: address,
-        mac,
-      }),
-      operation: `set neighbour ${address} ${mac} on`,
-      subject: link.name,
-    })
+  setNeighbour(link: LinkRef, address: string, mac: string): void {
+    this.#netlink.request(setNeighbour(link, address, mac))
   }
 
-  deleteNeighbour(link: { readonly index: number; readonly name: string }, address: string): void {
-    this.#absentIsDone(
-      {
-        type: messageTypes.deleteNeighbour,
-        body: neighbourMessage.encode({ family: familyNumber(address), index: link.index, dst: address }),
-        operation: `delete neighbour ${address} from`,
-        subject: link.name,
-      },
-      'ENOENT',
-    )
+  deleteNeighbour(link: LinkRef, address: string): void {
+    this.#absentIsDone(deleteNeighbour(link, address), 'ENOENT')
   }
 
-  listNeighbours(link: {
-    readonly index: number
-    readonly name: string
-  }): { address: string; mac?: string; state: number }[] {
+  listNeighbours(link: LinkRef): Neighbour[] {
     return this.#netlink
-      .dump({
-        type: messageTypes.getNeighbour,
-        body: neighbourMessage.encode({ link: link.index }),
-        operation: 'list neighbours of',
-        subject: link.name,
-      })
+      .dump(listNeighbours(link))
       .map((reply) => neighbourMessage.decode(reply.body))
       .filter((message) => message.index === link.index && message.dst !== undefined)
-      .map((message) => ({ address: message.dst!, mac: message.mac, state: message.state! }))
+      .map(toNeighbour)
   }
 
   /** Limits what leaves through the link; EEXIST when somebody gave it a root qdisc already. */

@@ -15,6 +15,7 @@ import {
   u32be,
 } from '../bytes.ts'
 import { flags, type Reply, type Request } from '../socket.ts'
+import type { LinkRef } from './link.ts'
 
 /*
  * Queueing disciplines and filters (include/uapi/linux/rtnetlink.h, pkt_sched.h, pkt_cls.h, tc_act/tc_mirred.h): what
@@ -127,11 +128,6 @@ const terminal = 1 // TC_U32_TERMINAL
 const stolen = 4 // TC_ACT_STOLEN
 const redirect = 1 // TCA_EGRESS_REDIR
 const echo = 0x8 // NLM_F_ECHO: older kernels answer a get only to the multicast group without it
-
-export interface LinkRef {
-  readonly index: number
-  readonly name: string
-}
 
 /** A token bucket: what may leave through a link. */
 export interface TokenBucket {

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
 import type { Codec } from '../bytes.ts'
 import { hex } from '../golden-bytes.ts'
-import { bridgeMessage, toPortVlans, vethMessage, vlanInfos } from './link.ts'
+import { bridgeMessage, vethMessage } from './link.ts'
+import { toPortVlans, vlanInfos } from './vlan.ts'
 import { addressMessage, linkMessage, neighbourMessage, portVlanMessage, routeMessage, vethData } from './wire.ts'
 
 /** Both directions. What iproute2 6.1 sends is told by strace; it leaves NLA_F_NESTED (8000) away where we set it. */

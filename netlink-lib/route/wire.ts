@@ -13,7 +13,7 @@ import {
   u16,
   u32,
 } from '../bytes.ts'
-import { formatIp, ipBytes } from '../ip.ts'
+import { familyOf, formatIp, ipBytes } from '../ip.ts'
 
 /**
  * rtnetlink messages (include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h, if_bridge.h), one table each.
@@ -38,6 +38,9 @@ export const messageTypes = {
 export const addressFamilies = { unspecified: 0, bridge: 7, ipv4: 2, ipv6: 10 } as const
 
 export const linkFlags = { up: 0x1, loopback: 0x8, running: 0x40, promiscuous: 0x100, allMulticast: 0x200 } as const // IFF_*
+
+export const familyNumber = (address: string): number =>
+  familyOf(address) === 4 ? addressFamilies.ipv4 : addressFamilies.ipv6
 
 /** An IPv4 or IPv6 address as canonical text; its length tells the family. */
 export const ip: Codec<string> = { encode: ipBytes, decode: (bytes) => formatIp(bytes) }
@@ -159,7 +162,8 @@ export const routeMessage = message(
 export type RouteMessage = Decoded<typeof routeMessage>
 
 export const routeTables = { main: 254, local: 255 } as const
-export const routeScopes = { universe: 0, link: 253, host: 254 } as const
+/** RT_SCOPE_*; `any` (RT_SCOPE_NOWHERE) deletes a route of whatever scope. */
+export const routeScopes = { universe: 0, link: 253, host: 254, any: 255 } as const
 export const routeTypes = { unicast: 1, unreachable: 7 } as const
 export const routeProtocols = { kernel: 2, boot: 3, static: 4 } as const
 

@@ -1,7 +1,7 @@
 import { Value } from '../../config/reader.ts'
 import type { Dns } from '../../ipam/result.ts'
 import type { MasqueradeBackend } from '../../nat/masquerade.ts'
-import type { PortVlan } from '../../netlink-lib/route/link.ts'
+import type { PortVlan } from '../../netlink-lib/route/vlan.ts'
 import { CniError, codes } from '../contract/errors.ts'
 import { type Ipam, openIpam } from '../contract/ipam.ts'
 import {

@@ -1,5 +1,6 @@
 import { isKernelError } from '../../netlink-lib/errors.ts'
-import type { Link, PortVlan } from '../../netlink-lib/route/link.ts'
+import type { Link } from '../../netlink-lib/route/link.ts'
+import type { PortVlan } from '../../netlink-lib/route/vlan.ts'
 import { CniError, codes } from '../contract/errors.ts'
 import { type Host, hostLinkName } from '../contract/host.ts'
 import type { Interface } from '../contract/result.ts'
