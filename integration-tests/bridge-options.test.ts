@@ -250,3 +250,33 @@ test('two networks with default routes: when one goes, the other takes over', (c
   reachesOutside()
   expect(container.json(['ip', '-j', 'route', 'show', 'default'])).toMatchObject([{ gateway: '10.2.0.1', dev: 'eth2' }])
 })
+
+test('ipMasq and the nat plugin in one list: the second is refused, and the first goes on', () => {
+  using host = createHost()
+  const [a] = attach(host, { ipMasq: true })
+  const call = { containerId: 'c1', netns: a!.container.path, ifName: 'eth0' }
+  const config = { cniVersion: '1.1.0', name: 'n1', type: 'nat', prevResult: a!.result }
+  const exempt = { ...config, nonMasqueradeCIDRs: ['192.168.0.0/16'] }
+  const before = host.snapshot()
+  expect(host.cni('nat', 'ADD', { ...call, config: exempt, expectFailure: true }).json).toMatchObject({
+    code: 103,
+    msg: expect.stringMatching(/translated already, by other rules/),
+  })
+  expect(host.snapshot()).toEqual(before)
+  expect(a!.check().status).toBe(0)
+})
+
+test('STATUS says when masquerading has no means', () => {
+  using host = createHost()
+  host.addContainer('c1')
+  const status = (options: object) =>
+    host.cni('bridge', 'STATUS', { config: { ...network, ...options }, containerId: 'c1', expectFailure: 'maybe' })
+  expect(status({ ipMasq: true, ipMasqBackend: 'iptables' }).status).toBe(0)
+  host.sh('mkdir /run/empty; for bin in /usr/sbin /sbin /usr/local/sbin; do mount --bind /run/empty $bin; done')
+  expect(status({ ipMasq: true, ipMasqBackend: 'iptables' }).json).toMatchObject({
+    code: 50,
+    msg: expect.stringMatching(/iptables-save is not installed/),
+  })
+  expect(status({ ipMasq: true }).status).toBe(0)
+  expect(status({}).status).toBe(0)
+})

@@ -1,11 +1,12 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, type TestContext, test } from 'vitest'
-import { createHost, executables, type Host, requireTool } from './host.ts'
+import { createHost, executables, type Host, type Place, requireTool } from './host.ts'
 
 /*
  * Every conflist of conf-examples/ is run twice: by `ns-net add`, and plugin by plugin through the executables, as a
- * runtime does it. The judges are ip(8), ping(8) and the state of the host before and after.
+ * runtime does it, with values for the capabilities that they announce. The judges are ip(8), ping(8), tc(8), socat(1)
+ * and the state of the host before and after.
  */
 
 const folder = fileURLToPath(new URL('../conf-examples', import.meta.url))
@@ -27,8 +28,19 @@ interface Expectation {
   /** Families whose forwarding is on afterwards. */
   readonly forwarding: readonly (4 | 6)[]
   readonly mtu?: number
+  /** Whether `lo` is up; true unless told. */
+  readonly loopback?: boolean
+  /** Besides ip(8) and ping(8). */
+  readonly tools?: readonly string[]
+  /** What the host is like before the network is. */
+  readonly before?: (host: Host) => void
   /** What is special about this example. */
   readonly also?: (host: Host) => void
+  /** Values for capabilities, which only a runtime gives, and what comes of them. */
+  readonly runtime?: {
+    readonly config: Row
+    readonly also: (host: Host, outside: Place) => void
+  }
 }
 
 const lab = ['ip', 'netns', 'exec', 'lab']
@@ -43,7 +55,43 @@ const port = (host: Host) =>
     .json(['ip', '-json', '-details', 'link', 'show', 'type', 'veth'])
     .find((link: { master?: string }) => link.master)
 
+/** As Docker sets it; whoever wants packets forwarded has to say so. */
+const dropForwarded = (host: Host) => host.run(['iptables', '--policy', 'FORWARD', 'DROP'])
+
+/** A port of the host that leads to the container's port 80, for those outside, on the host and in the container. */
+const published = {
+  config: { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] },
+  also(host: Host, outside: Place) {
+    host.start([...lab, 'socat', 'TCP-LISTEN:80,fork,reuseaddr', 'SYSTEM:echo answer'])
+    const inside: Place['run'] = (command, options) => host.run([...lab, ...command], options)
+    for (const [run, address] of [
+      [host.run, '127.0.0.1'],
+      [host.run, '192.0.2.1'],
+      [outside.run, '192.0.2.1'],
+      [inside, '192.0.2.1'],
+    ] as const) {
+      const answer = run(['socat', '-T5', '-u', `TCP:${address}:8080,retry=50,interval=0.1`, '-'])
+      expect(answer.stdout).toBe('answer\n')
+    }
+  },
+} as const
+
 const expectations: Readonly<Record<string, Expectation>> = {
+  bandwidth: {
+    addresses: ['10.11.17.2/24'],
+    gateways: ['10.11.17.1'],
+    routes: [['default', '10.11.17.1'], ['10.11.17.0/24']],
+    outside: [4],
+    forwarding: [4],
+    tools: ['tc'],
+    also(host) {
+      const limit = (link: string) =>
+        host.json(['tc', '-json', 'qdisc', 'show', 'dev', link]).find(({ kind }: Row) => kind === 'tbf').options.rate
+      const [ifb] = host.json(['ip', '-json', 'link', 'show', 'type', 'ifb'])
+      // tc prints bytes.
+      expect([limit(port(host).ifname), limit(ifb.ifname)]).toEqual([100_000_000 / 8, 20_000_000 / 8])
+    },
+  },
   bridge: {
     addresses: ['10.11.1.2/24'],
     gateways: ['10.11.1.1'],
@@ -126,6 +174,15 @@ const expectations: Readonly<Record<string, Expectation>> = {
       expect(reaches(host, '10.11.13.1')).toBe(true)
     },
   },
+  firewall: {
+    addresses: ['10.11.15.2/24'],
+    gateways: ['10.11.15.1'],
+    routes: [['default', '10.11.15.1'], ['10.11.15.0/24']],
+    outside: [4],
+    forwarding: [4],
+    tools: ['iptables'],
+    before: dropForwarded,
+  },
   'host-local-ranges': {
     // .10 is excluded.
     addresses: ['10.11.6.11/24'],
@@ -160,6 +217,26 @@ const expectations: Readonly<Record<string, Expectation>> = {
     outside: [4],
     forwarding: [4],
   },
+  podman: {
+    addresses: ['10.11.18.2/24'],
+    gateways: ['10.11.18.1'],
+    routes: [['default', '10.11.18.1'], ['10.11.18.0/24']],
+    outside: [4],
+    forwarding: [4],
+    tools: ['iptables', 'socat'],
+    before: dropForwarded,
+    loopback: false, // podman raises it itself
+    runtime: published,
+  },
+  portmap: {
+    addresses: ['10.11.14.2/24'],
+    gateways: ['10.11.14.1'],
+    routes: [['default', '10.11.14.1'], ['10.11.14.0/24']],
+    outside: [4],
+    forwarding: [4],
+    tools: ['socat'],
+    runtime: published,
+  },
   ptp: {
     addresses: ['10.11.9.2/24'],
     gateways: ['10.11.9.1'],
@@ -173,6 +250,19 @@ const expectations: Readonly<Record<string, Expectation>> = {
     routes: [['default', '10.11.8.1'], ['10.11.8.0/24'], ['default', 'fd00:11:8::1'], ['fd00:11:8::/64']],
     outside: [4, 6],
     forwarding: [4, 6],
+  },
+  tuning: {
+    addresses: ['10.11.16.2/24'],
+    gateways: ['10.11.16.1'],
+    routes: [['default', '10.11.16.1'], ['10.11.16.0/24']],
+    outside: [4],
+    forwarding: [4],
+    mtu: 1400,
+    also(host) {
+      const sysctl = (name: string) => host.run([...lab, 'cat', `/proc/sys/net/${name}`]).stdout.trim()
+      expect([sysctl('core/somaxconn'), sysctl('ipv4/conf/eth0/arp_filter')]).toEqual(['500', '1'])
+      expect(host.json(['ip', '-json', '-n', 'lab', 'link', 'show', 'eth0'])).toMatchObject([{ txqlen: 2000 }])
+    },
   },
   veth: {
     addresses: ['10.11.10.2/24', 'fd00:11:10::2/64'],
@@ -193,18 +283,31 @@ const expectations: Readonly<Record<string, Expectation>> = {
 
 const outsideAddresses = { 4: '192.0.2.2', 6: '2001:db8::2' } as const
 
+interface Connected {
+  readonly host: Host
+  readonly outside: Place
+}
+
+/** What iptables makes at its first use and never deletes. */
+const tablesOf: Readonly<Record<string, readonly string[]>> = {
+  'bridge-iptables': ['nat POSTROUTING'],
+  firewall: ['filter FORWARD'],
+  podman: ['filter FORWARD'],
+}
+
 /** A host with an uplink and what the example's backend leaves of itself when its last rule is gone. */
-function hostFor(example: string, context: TestContext): Host {
-  requireTool('ping', context)
+function hostFor(example: string, context: TestContext): Connected {
+  const { tools = [], before } = expectations[example] ?? {}
+  const tables = tablesOf[example] ?? []
+  for (const tool of ['ping', ...tools, ...(tables.length > 0 ? ['iptables'] : [])]) requireTool(tool, context)
   const host = createHost()
   try {
-    if (example === 'bridge-iptables') {
-      requireTool('iptables', context)
-      // iptables makes the table and the chain at its first use and never deletes them.
-      host.sh('for action in A D; do iptables -t nat -$action POSTROUTING -j RETURN; done')
+    for (const table of tables) {
+      const [name, chain] = table.split(' ')
+      host.sh(`for action in A D; do iptables -t ${name} -$action ${chain} -j RETURN; done`)
     }
-    host.addUplink()
-    return host
+    before?.(host)
+    return { host, outside: host.addUplink() }
   } catch (error) {
     host[Symbol.dispose]()
     throw error
@@ -237,7 +340,7 @@ function expectConnected(host: Host, wanted: Expectation): void {
   expect(routes.sort()).toEqual(wanted.routes.map(([dst, gateway]) => [dst, gateway]).sort())
 
   const [loopback] = host.json(['ip', '-json', '-n', 'lab', 'address', 'show', 'dev', 'lo'])
-  expect(loopback.flags).toContain('UP')
+  expect(loopback.flags.includes('UP')).toBe(wanted.loopback ?? true)
   for (const gateway of wanted.gateways) expect(reaches(host, gateway), `ping ${gateway}`).toBe(true)
   for (const family of [4, 6] as const)
     expect(reaches(host, outsideAddresses[family]), `IPv${family} outside`).toBe(wanted.outside.includes(family))
@@ -257,7 +360,7 @@ test('every example has an expectation and every expectation an example', () => 
 })
 
 test.for(examples)('ns-net add lab --conf conf-examples/%s.conflist, and del', (example, context) => {
-  using host = hostFor(example, context)
+  using host = hostFor(example, context).host
   const wanted = expectations[example]
   if (!wanted) throw new Error(`no expectation for conf-examples/${example}.conflist`)
   const nsNet = (...args: string[]) => host.run([`${executables}/ns-net`, ...args])
@@ -274,11 +377,16 @@ test.for(examples)('ns-net add lab --conf conf-examples/%s.conflist, and del', (
 interface Example {
   readonly cniVersion: string
   readonly name: string
-  readonly plugins: readonly ({ readonly type: string; readonly bridge?: string } & Row)[]
+  readonly plugins: readonly ({ readonly type: string; readonly bridge?: string; readonly capabilities?: Row } & Row)[]
 }
 
+/** What a runtime fills in: the values for those capabilities that the plugin announces. */
+const granted = ({ capabilities = {} }: Example['plugins'][number], values: Row): Row =>
+  Object.fromEntries(Object.entries(values).filter(([name]) => capabilities[name] === true))
+
 test.for(examples)('the executables with the plugins of %s, as a runtime calls them', (example, context) => {
-  using host = hostFor(example, context)
+  const { host, outside } = hostFor(example, context)
+  using _ = host
   const wanted = expectations[example]
   if (!wanted) throw new Error(`no expectation for conf-examples/${example}.conflist`)
   const { cniVersion, name, plugins }: Example = JSON.parse(readFileSync(`${folder}/${example}.conflist`, 'utf8'))
@@ -287,7 +395,7 @@ test.for(examples)('the executables with the plugins of %s, as a runtime calls t
   const container = host.addContainer('lab')
   const call = (plugin: Example['plugins'][number], command: string, prevResult?: object) =>
     host.cni(plugin.type, command, {
-      config: { ...plugin, cniVersion, name, prevResult },
+      config: { ...plugin, cniVersion, name, prevResult, runtimeConfig: granted(plugin, wanted.runtime?.config ?? {}) },
       containerId: 'lab',
       netns: container.path,
       ifName: 'eth0',
@@ -298,6 +406,7 @@ test.for(examples)('the executables with the plugins of %s, as a runtime calls t
   expect(result!.cniVersion).toBe(cniVersion)
   expectConnected(host, wanted)
   expectForwarding(host, wanted)
+  wanted.runtime?.also(host, outside)
   for (const plugin of plugins) expect(call(plugin, 'CHECK', result).stdout).toBe('')
   for (const plugin of plugins.toReversed()) expect(call(plugin, 'DEL', result).stdout).toBe('')
   // Runtimes repeat DEL, and may have lost the result.
@@ -310,7 +419,7 @@ test.for(examples)('the executables with the plugins of %s, as a runtime calls t
 })
 
 test.for(['bridge-dual-stack', 'veth'])('two containers of %s reach each other', (example, context) => {
-  using host = hostFor(example, context)
+  using host = hostFor(example, context).host
   for (const name of ['lab', 'other'])
     host.run([`${executables}/ns-net`, 'add', name, '--conf', `${folder}/${example}.conflist`])
   const [other] = host.json(['ip', '-json', '-n', 'other', 'address', 'show', 'dev', 'eth0'])
@@ -321,7 +430,7 @@ test.for(['bridge-dual-stack', 'veth'])('two containers of %s reach each other',
 })
 
 test('bridge-isolated: containers reach the gateway and not each other', (context) => {
-  using host = hostFor('bridge-isolated', context)
+  using host = hostFor('bridge-isolated', context).host
   for (const name of ['lab', 'other'])
     host.run([`${executables}/ns-net`, 'add', name, '--conf', `${folder}/bridge-isolated.conflist`])
   expect(reaches(host, '10.11.12.1')).toBe(true)
@@ -329,7 +438,7 @@ test('bridge-isolated: containers reach the gateway and not each other', (contex
 })
 
 test('host-local-ranges: the second container gets the next address that is not excluded', (context) => {
-  using host = hostFor('host-local-ranges', context)
+  using host = hostFor('host-local-ranges', context).host
   for (const name of ['one', 'two', 'three'])
     host.run([`${executables}/ns-net`, 'add', name, '--conf', `${folder}/host-local-ranges.conflist`])
   const addressOf = (name: string) =>
@@ -338,7 +447,7 @@ test('host-local-ranges: the second container gets the next address that is not 
 })
 
 test('host-local-routes-dns: the nameserver of the configuration is the one inside', (context) => {
-  using host = hostFor('host-local-routes-dns', context)
+  using host = hostFor('host-local-routes-dns', context).host
   host.run([`${executables}/ns-net`, 'add', 'lab', '--conf', `${folder}/host-local-routes-dns.conflist`])
   expect(host.run([...lab, 'cat', '/etc/resolv.conf']).stdout).toMatch(
     /^nameserver 192\.0\.2\.53\nsearch lab\.example\noptions ndots:2$/m,
@@ -355,4 +464,13 @@ test('nat-chained: an exempt destination sees the own address of the container',
   expect(reaches(host, '198.51.100.1')).toBe(false) // it gets the ping, and has no way back to 10.11.11.2
   outside.run(['ip', 'route', 'add', '10.11.11.0/24', 'via', '192.0.2.1'])
   expect(reaches(host, '198.51.100.1')).toBe(true)
+})
+
+test('firewall: where forwarded packets are dropped, nothing gets out without it', (context) => {
+  requireTool('iptables', context)
+  using host = hostFor('bridge', context).host
+  dropForwarded(host)
+  host.run([`${executables}/ns-net`, 'add', 'lab', '--conf', `${folder}/bridge.conflist`])
+  expect(reaches(host, '10.11.1.1')).toBe(true)
+  expect(reaches(host, '192.0.2.2')).toBe(false)
 })

@@ -164,7 +164,7 @@ test('after the last DEL the ruleset is the one before the first ADD', () => {
   expect(host.snapshot()).toEqual(before)
 })
 
-test('an attachment may repeat its ADD and change its policy; nobody takes its address', () => {
+test('an attachment may repeat its ADD; nobody takes its address, not even itself by another policy', () => {
   using host = createHost()
   inHost(host, (masquerade) => {
     masquerade.add(attachment('c1'), addresses(2))
@@ -179,9 +179,10 @@ test('an attachment may repeat its ADD and change its policy; nobody takes its a
     expect(() => masquerade.add(attachment('c2'), [cidr('10.7.0.9/24'), cidr('fd00:7::2/64')])).toThrow('belongs to')
     expect(ruleset(host)).toBe(first)
 
-    masquerade.add(attachment('c1'), addresses(2), [cidr('192.168.0.0/16')])
-    expect(ruleset(host)).toContain('192.168.0.0/16')
-    expect(ruleset(host).match(/chain masq-/g)).toHaveLength(2) // the policy nobody uses is gone
+    expect(() => masquerade.add(attachment('c1'), addresses(2), [cidr('192.168.0.0/16')])).toThrow(
+      'masquerade 10.7.0.2 for "lab c1 eth0" (network, container, interface): it is translated already, by other rules',
+    )
+    expect(ruleset(host)).toBe(first)
     masquerade.del(attachment('c1'))
   })
   expect(ruleset(host)).toBe('')

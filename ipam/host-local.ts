@@ -218,7 +218,7 @@ export function status(conf: HostLocalConf): void {
   let existing = folder
   while (existing !== '/' && !existsSync(existing)) existing = existing.slice(0, existing.lastIndexOf('/')) || '/'
   try {
-    accessSync(existing, constants.W_OK | constants.X_OK)
+    accessSync(`${existing}/.`, constants.W_OK | constants.X_OK) // the dot: of a plain file it is refused
   } catch (error) {
     throw ioError(`ipam.dataDir ${conf.dataDir}: leases can't be written`, error)
   }

@@ -18,6 +18,33 @@ export class AddressTaken extends Error {
   }
 }
 
+/** Two plugins of one list want to translate the same address by different rules. */
+export class TranslatedTwice extends Error {
+  override readonly name = 'TranslatedTwice'
+  /** For the contract layer: which sort of failure this is. */
+  readonly kind = 'duplicate'
+  constructor(
+    readonly address: string,
+    /** ownerMark of the attachment. */
+    readonly owner: string,
+  ) {
+    super(
+      `masquerade ${address} for "${owner}" (network, container, interface): it is translated already, by other rules; ` +
+        'use either "ipMasq" or the nat plugin in one list, and run DEL before an ADD with a changed configuration',
+    )
+  }
+}
+
+/** The means that a backend needs are not there. */
+export class BackendMissing extends Error {
+  override readonly name = 'BackendMissing'
+  /** For the contract layer: which sort of failure this is. */
+  readonly kind = 'unusable'
+  constructor(what: string, remedy: string) {
+    super(`${what}; ${remedy}`)
+  }
+}
+
 /** A port of the host can lead to one attachment only. */
 export class PortTaken extends Error {
   override readonly name = 'PortTaken'

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { accessSync, constants } from 'node:fs'
 import { KernelError } from '../netlink-lib/errors.ts'
 import type { Family } from '../netlink-lib/ip.ts'
+import { BackendMissing } from './errors.ts'
 
 /*
  * The tables of iptables, by its own programs: they alone know whether this machine keeps it in nf_tables or in the
@@ -45,13 +46,19 @@ function placeOf(name: string): string | undefined {
     })
 }
 
+/** Throws unless everything is there that a change of the nat table needs. */
+export function requirePrograms(): void {
+  for (const name of ['iptables-save', 'iptables-restore', 'ip6tables-save', 'ip6tables-restore']) findProgram(name)
+}
+
 export const hasProgram = (name: string): boolean => placeOf(name) !== undefined
 
 function findProgram(name: string): string {
   const found = placeOf(name)
   if (found !== undefined) return found
-  throw new Error(
-    `${name} is not installed (looked in ${placesToLook().join(', ')}); install iptables, or choose the backend "nftables"`,
+  throw new BackendMissing(
+    `${name} is not installed (looked in ${placesToLook().join(', ')})`,
+    'install iptables, or choose the backend "nftables"',
   )
 }
 

@@ -1,7 +1,7 @@
 import type { Attachment, AttachmentId } from '../config/attachment.ts'
 import { type Cidr, formatCidr } from '../netlink-lib/ip.ts'
 import { TranslationMissing } from './errors.ts'
-import { changeNat, hasNatRule, listNat } from './iptables.ts'
+import { changeNat, hasNatRule, listNat, requirePrograms } from './iptables.ts'
 import { networkMark, ownerMark, ownerMarks } from './mark.ts'
 import type { Masquerade } from './masquerade.ts'
 import { type Policy, policyOf } from './policy.ts'
@@ -23,6 +23,7 @@ export function iptablesMasquerade(root = '/run/ns-net/nat'): Masquerade {
     del: (attachment) => release(root, attachment.network, (users) => users.delete(ownerMark(attachment))),
     check: (attachment, addresses, exempt = []) => check(root, attachment, policiesOf(attachment, addresses, exempt)),
     collect: (network, valid) => collect(root, network, valid),
+    requireUsable: requirePrograms,
     [Symbol.dispose]() {}, // it holds nothing open
   }
 }

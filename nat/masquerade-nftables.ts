@@ -4,7 +4,7 @@ import { type Cidr, formatIp, ipBytes } from '../netlink-lib/ip.ts'
 import { type Command, createElements, deleteElements } from '../netlink-lib/nftables/commands.ts'
 import { verdicts } from '../netlink-lib/nftables/expressions.ts'
 import { NetfilterSocket } from '../netlink-lib/nftables/netfilter-socket.ts'
-import { AddressTaken } from './errors.ts'
+import { AddressTaken, BackendMissing, TranslatedTwice } from './errors.ts'
 import { networkMark, ownerMark, ownerMarks } from './mark.ts'
 import type { Masquerade } from './masquerade.ts'
 import { mapOf, masquerading, policyChain } from './masquerade-rules.ts'
@@ -27,9 +27,10 @@ export function nftablesMasquerade(opened?: NetfilterSocket): Masquerade {
   }
   return {
     add: (attachment, addresses, exempt = []) => add(open(), attachment, addresses, exempt),
-    del: (attachment, addresses = []) => del(open(), attachment, addresses),
+    del: (attachment, addresses = [], search = true) => del(open(), attachment, addresses, search),
     check: (attachment, addresses, exempt = []) => checkSources(open(), attachment, addresses, exempt),
     collect: (network, valid) => collect(open(), network, valid),
+    requireUsable: () => requireNftables(open()),
     [Symbol.dispose]() {
       socket?.[Symbol.dispose]()
       socket = undefined
@@ -50,6 +51,16 @@ export function nftablesMasqueradeIfSupported(): Masquerade | undefined {
   }
 }
 
+/** A question that needs the subsystem and no right to change anything. */
+function requireNftables(socket: NetfilterSocket): void {
+  try {
+    socket.generation()
+  } catch (error) {
+    if (!isKernelError(error, 'EINVAL', 'EOPNOTSUPP', 'EPROTONOSUPPORT')) throw error
+    throw new BackendMissing('this kernel has no nf_tables (CONFIG_NF_TABLES)', 'choose the backend "iptables"')
+  }
+}
+
 function add(socket: NetfilterSocket, attachment: Attachment, addresses: readonly Cidr[], exempt: readonly Cidr[]) {
   const mark = ownerMark(attachment)
   const distinct = new Map(addresses.map((address) => [address.address, address]))
@@ -58,34 +69,29 @@ function add(socket: NetfilterSocket, attachment: Attachment, addresses: readonl
     chain: policyChain(policyOf(attachment.network, address, exempt)),
   }))
   const chains = wanted.map(({ chain }) => chain)
-  let replaces = false
   commit(socket, () => {
     const elements: Command[] = []
     for (const { address, chain } of wanted) {
       const present = findSource(socket, address.address)
       if (present && present.mark !== mark) throw new AddressTaken(address.address, mark, present.mark)
       if (present?.chain === chain.name) continue
-      if (present) {
-        replaces = true
-        elements.push(deleteSource(present))
-      }
+      if (present) throw new TranslatedTwice(address.address, mark)
       elements.push(createSource(address, chain, mark))
     }
     return elements.length > 0 ? [...createMissing(socket, masquerading, chains), ...elements] : []
   })
-  if (replaces) deleteUnused(socket, masquerading)
 }
 
-function del(socket: NetfilterSocket, attachment: Attachment, addresses: readonly string[]) {
+function del(socket: NetfilterSocket, attachment: Attachment, addresses: readonly string[], search: boolean) {
   const mark = ownerMark(attachment)
   const chains = new Set<string>()
   commit(socket, () => {
-    const ours = sourcesOf(socket, mark, addresses)
+    const ours = sourcesOf(socket, mark, addresses, search)
     for (const { chain } of ours) if (chain !== undefined) chains.add(chain)
     return ours.map(deleteSource)
   })
   // Nothing found: perhaps a DEL before this one was killed between its two transactions.
-  const mayHaveLeftovers = chains.size === 0
+  const mayHaveLeftovers = search && chains.size === 0
   if (mayHaveLeftovers || [...chains].some((name) => isUnused(socket, socket.findChain(table, name))))
     deleteUnused(socket, masquerading)
 }

@@ -40,12 +40,20 @@ export function listSources(socket: NetfilterSocket): Source[] {
   )
 }
 
-/** By address when all given addresses are ours; else the maps are searched, for the caller may not know them all. */
-export function sourcesOf(socket: NetfilterSocket, mark: string, addresses: readonly string[]): Source[] {
+/**
+ * By address when all given addresses are ours; else the maps are searched, for the caller may not know them all, unless
+ * it says that it expects none.
+ */
+export function sourcesOf(
+  socket: NetfilterSocket,
+  mark: string,
+  addresses: readonly string[],
+  search: boolean,
+): Source[] {
   const distinct = new Set(addresses)
   const found = [...distinct].map((address) => findSource(socket, address))
   const ours = found.filter((source) => source?.mark === mark) as Source[]
-  if (ours.length > 0 && ours.length === distinct.size) return ours
+  if (!search || (ours.length > 0 && ours.length === distinct.size)) return ours
   return listSources(socket).filter((source) => source.mark === mark)
 }
 

@@ -11,15 +11,21 @@ import { nftablesMasquerade, nftablesMasqueradeIfSupported } from './masquerade-
 export interface Masquerade extends Disposable {
   /**
    * Translates what these addresses send, except to their own subnet (given by the prefix length), to multicast and to
-   * `exempt`. Repeating it for the same attachment is fine; an address of another attachment is refused.
+   * `exempt`. Repeating it for the same attachment is fine; an address of another attachment, or one that the
+   * attachment has translated by other rules already, is refused.
    */
   add(attachment: Attachment, addresses: readonly Cidr[], exempt?: readonly Cidr[]): void
-  /** Succeeds when there is nothing to delete. With `addresses` its cost does not depend on who else is attached. */
-  del(attachment: Attachment, addresses?: readonly string[]): void
+  /**
+   * Succeeds when there is nothing to delete. With `addresses` its cost does not depend on who else is attached: where
+   * they are not the attachment's all is searched, unless `search` says that there is probably nothing.
+   */
+  del(attachment: Attachment, addresses?: readonly string[], search?: boolean): void
   /** Throws, naming what {@link add} would have made and is not there. */
   check(attachment: Attachment, addresses: readonly Cidr[], exempt?: readonly Cidr[]): void
   /** Deletes what belongs to this network and to none of the valid attachments. */
   collect(network: string, valid: readonly AttachmentId[]): void
+  /** Throws when nothing could be translated now: the kernel or a program lacks. */
+  requireUsable(): void
 }
 
 export type MasqueradeBackend = 'auto' | 'nftables' | 'iptables'
@@ -38,6 +44,24 @@ export function openMasquerade(backend: MasqueradeBackend): Masquerade {
     del: (...call) => choose().del(...call),
     check: (...call) => choose().check(...call),
     collect: (...call) => choose().collect(...call),
+    requireUsable: () => choose().requireUsable(),
     [Symbol.dispose]: () => chosen?.[Symbol.dispose](),
   }
+}
+
+/**
+ * Deletes what an ADD with any backend made, for a DEL whose configuration may have changed since: `expected` is what it
+ * says now. Where nothing was made this costs two lookups. The socket is given to `keep`, to be closed later.
+ */
+export function removeMasquerade(
+  attachment: Attachment,
+  addresses: readonly string[] | undefined,
+  expected: boolean,
+  keep: (masquerade: Masquerade) => void,
+): void {
+  iptablesMasquerade().del(attachment)
+  const nftables = nftablesMasqueradeIfSupported()
+  if (!nftables) return
+  keep(nftables)
+  nftables.del(attachment, addresses, expected)
 }

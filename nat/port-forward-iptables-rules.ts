@@ -84,8 +84,9 @@ function entriesOf(mark: string, chain: string, forwards: readonly Forward[], co
   })
 }
 
-/** As iptables-restore reads it. The configuration admits no quote, backslash or control character. */
-const quoted = (token: string): string => (/^[\w.:/,!@%=+-]+$/.test(token) ? token : `"${token}"`)
+/** As iptables-restore reads it. The configuration admits neither backslashes nor control characters. */
+const quoted = (token: string): string =>
+  /^[\w.:/,!@%=+-]+$/.test(token) ? token : `"${token.replaceAll('"', '\\"')}"`
 
 function forwardRules(chain: string, forward: Forward, target: Cidr, wish: PortForwarding): string[] {
   const { family, protocol, port, address, targetPort } = forward

@@ -68,14 +68,23 @@ function add(root: string, attachment: Attachment, wish: PortForwarding): void {
     remove(root, mark) // an ADD that is repeated with other ports, or after a flush, begins anew
     refuseClaimed(root, forwards, mark)
     const isFirst = families.map(({ family, shared }) => shared.some((name) => !isUsed(root, name, family)))
+    let installed = 0
     try {
       writeInstallation(root, mark, installation)
-      for (const [i, family] of families.entries()) install(family, isFirst[i]!)
+      for (; installed < families.length; installed++) install(families[installed]!, isFirst[installed]!)
     } catch (error) {
-      removeAfterFailure(root, mark)
+      removeAfterFailure(root, mark, installation, installed)
       throw error
     }
   })
+}
+
+/** Of the family that was refused nothing is there. What cannot be undone now is on file for DEL. */
+function removeAfterFailure(root: string, mark: string, installation: Installation, installed: number): void {
+  try {
+    for (const family of installation.families.slice(0, installed)) uninstall(root, mark, family)
+    deleteInstallation(root, mark, installation)
+  } catch {} // the error that made us undo is the one to report
 }
 
 /** Lines that are refused unless every rule is there. */
@@ -85,13 +94,6 @@ const confirmations = ({ shared, entries, rules }: FamilyInstallation): string[]
 function isUsed(root: string, name: string, family: 4 | 6): boolean {
   const users = usersOfShared(root, name, family)
   return users.exists && !users.isEmpty
-}
-
-/** What cannot be undone now is on file for DEL; the error that made us undo is the one to report. */
-function removeAfterFailure(root: string, mark: string): void {
-  try {
-    remove(root, mark)
-  } catch {}
 }
 
 /** One transaction that first confirms what is shared; when that fails, another one that makes what is missing. */

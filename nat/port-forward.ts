@@ -38,7 +38,10 @@ export function openPortForward(backend: PortForwardBackend, warn: (message: str
       if (hasIptablesPorts(attachment)) iptablesPortForward(warn).del(attachment)
     },
     check: (...call) => choose().check(...call),
-    collect: (...call) => choose().collect(...call),
+    collect(network, valid) {
+      choose().collect(network, valid)
+      if (backend !== 'iptables') iptablesPortForward(warn).collect(network, valid) // one look at the disk if it has none
+    },
     probe: () => choose().probe(),
     [Symbol.dispose]: () => chosen?.[Symbol.dispose](),
   }

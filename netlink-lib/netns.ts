@@ -35,7 +35,8 @@ export class Netns implements Disposable {
   static open(path: string): Netns {
     let fd: number
     try {
-      fd = fs.openSync(path, fs.constants.O_RDONLY)
+      // Not waiting: the path may be a fifo that nobody writes to.
+      fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK)
     } catch (error) {
       throw new KernelError('open network namespace', path, -(error as { errno?: number }).errno! || 2)
     }
@@ -44,13 +45,16 @@ export class Netns implements Disposable {
     throw new NotANetns(path)
   }
 
-  /** Opens a namespace, or undefined when there is none at the path: nothing, a dead process, or a leftover file. */
+  /**
+   * Opens a namespace, or undefined when there is none at the path: nothing, a dead process, a leftover file, a path that
+   * leads nowhere. Thrown is only what says nothing about that: missing rights, too many open files.
+   */
   static find(path: string): Netns | undefined {
     try {
       return Netns.open(path)
     } catch (error) {
-      if (error instanceof NotANetns || isKernelError(error, 'ENOENT', 'ESRCH', 'ENOTDIR')) return undefined
-      throw error
+      if (isKernelError(error, 'EACCES', 'EPERM', 'EMFILE', 'ENFILE', 'ENOMEM')) throw error
+      return undefined
     }
   }
 

@@ -126,7 +126,7 @@ export const bridge: Plugin<BridgeConf> = {
   del(conf, request, host): void {
     const name = hostLinkName(request)
     teardown(
-      () => conf.ipMasq && host.masquerade(conf.ipMasqBackend).del(request, addressesToRelease(conf.ipam, request)),
+      () => host.removeMasquerade(request, addressesToRelease(conf.ipam, request), conf.ipMasq),
       () => conf.macspoofchk && allowAnySource(host.netfilter, name),
       () => host.route.deleteLink(name),
       () => conf.ipam?.del(),
@@ -144,7 +144,8 @@ export const bridge: Plugin<BridgeConf> = {
         `CHECK: promiscuous mode of "${bridge.name}" is ${bridge.promiscuous ? 'on' : 'off'}, promiscMode says otherwise`,
       )
     const reported = prevResult.interfaces.find(({ name, sandbox }) => name === conf.bridge && !sandbox)
-    if (reported) checkReported(reported, bridge)
+    // Without a gateway's address the bridge takes the lowest MAC of its ports, whoever they belong to.
+    if (reported && conf.isGateway) checkReported(reported, bridge)
 
     using container = host.openContainer(request.netns)
     const inner = checkInterface(container, request)
@@ -170,7 +171,10 @@ export const bridge: Plugin<BridgeConf> = {
     )
   },
 
-  status: (conf) => conf.ipam?.status(),
+  status(conf, _request, host): void {
+    conf.ipam?.status()
+    if (conf.ipMasq) host.masquerade(conf.ipMasqBackend).requireUsable()
+  },
 }
 
 const portSettings = ({ hairpinMode, portIsolation }: BridgeConf) =>

@@ -4,13 +4,7 @@ import type { MasqueradeBackend } from '../../nat/masquerade.ts'
 import type { PortVlan } from '../../netlink-lib/route/vlan.ts'
 import { CniError, codes } from '../contract/errors.ts'
 import { type Ipam, openIpam } from '../contract/ipam.ts'
-import {
-  checkInterfaceName,
-  masqueradeToRemove,
-  type Request,
-  requestedDns,
-  requireKnownArgs,
-} from '../contract/request.ts'
+import { checkInterfaceName, type Request, requestedDns, requireKnownArgs } from '../contract/request.ts'
 
 export interface BridgeConf {
   /** Name of the bridge. */
@@ -44,7 +38,9 @@ export interface BridgeConf {
 }
 
 /** A bridge with nothing switched on: what a DEL sees of everything that it has no use for. */
-const plain: Omit<BridgeConf, 'ipam' | 'ipMasq' | 'ipMasqBackend'> = {
+const plain: Omit<BridgeConf, 'ipam'> = {
+  ipMasq: false,
+  ipMasqBackend: 'auto',
   bridge: 'cni0',
   isGateway: false,
   isDefaultGateway: false,
@@ -66,8 +62,9 @@ const plain: Omit<BridgeConf, 'ipam' | 'ipMasq' | 'ipMasqBackend'> = {
 export function parseBridge(request: Request): BridgeConf {
   const { config } = request
   if (request.command === 'DEL') {
-    const macspoofchk = config.get('macspoofchk')?.json === true
-    return { ...plain, macspoofchk, ipam: openIpam(request), ...masqueradeToRemove(request) }
+    // As far as it can be understood: what ADD would refuse must not keep what an earlier one made.
+    const isOn = (key: string) => config.get(key)?.json === true
+    return { ...plain, ipMasq: isOn('ipMasq'), macspoofchk: isOn('macspoofchk'), ipam: openIpam(request) }
   }
   requireKnownArgs(request)
   const flag = (key: string) => config.get(key)?.boolean() ?? false

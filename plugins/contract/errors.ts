@@ -64,19 +64,20 @@ export function toCniError(error: unknown): CniError {
   if (error instanceof NotANetns)
     return new CniError(codes.invalidNetns, error.message, 'CNI_NETNS must be the path of a network namespace')
   if (error instanceof KernelError) return kernelError(error)
-  const ipam = ipamCodes[(error as { kind?: string } | undefined)?.kind ?? '']
-  if (ipam && error instanceof Error) return new CniError(ipam, error.message, (error as { details?: string }).details)
+  const code = kindCodes[(error as { kind?: string } | undefined)?.kind ?? '']
+  if (code && error instanceof Error) return new CniError(code, error.message, (error as { details?: string }).details)
   const stack = error instanceof Error ? error.stack : undefined
   return new CniError(codes.internal, messageOf(error), stack, { cause: error })
 }
 
-/** Kinds of ipam/errors.ts. */
-const ipamCodes: Readonly<Record<string, Code>> = {
+/** Kinds of ipam/errors.ts and nat/errors.ts. */
+const kindCodes: Readonly<Record<string, Code>> = {
   exhausted: codes.exhausted,
   duplicate: codes.conflict,
   unavailable: codes.conflict,
   busy: codes.tryAgain,
   missing: codes.checkFailed,
+  unusable: codes.unavailable,
   io: codes.io,
 }
 

@@ -1,6 +1,6 @@
 import fs from 'node:fs'
 import type { Attachment } from '../../config/attachment.ts'
-import { type Masquerade, type MasqueradeBackend, openMasquerade } from '../../nat/masquerade.ts'
+import { type Masquerade, type MasqueradeBackend, openMasquerade, removeMasquerade } from '../../nat/masquerade.ts'
 import { Netns } from '../../netlink-lib/netns.ts'
 import { NetfilterSocket } from '../../netlink-lib/nftables/netfilter-socket.ts'
 import type { Link } from '../../netlink-lib/route/link.ts'
@@ -72,6 +72,11 @@ export class Host implements Disposable {
   /** Something that only one plugin needs, and the others need not load: it closes with this host. */
   keep<T extends Disposable>(resource: T): T {
     return this.#later(resource)
+  }
+
+  /** Takes away an attachment's translation, whatever made it; see nat/masquerade.ts. */
+  removeMasquerade(attachment: Attachment, addresses: readonly string[] | undefined, expected: boolean): void {
+    removeMasquerade(attachment, addresses, expected, (masquerade) => this.#later(masquerade))
   }
 
   rollback(): Rollback {

@@ -1,7 +1,6 @@
 import type { Attachment, AttachmentId } from '../../config/attachment.ts'
 import { Section } from '../../config/reader.ts'
 import type { Dns } from '../../ipam/result.ts'
-import type { MasqueradeBackend } from '../../nat/masquerade.ts'
 import { CniError, codes, messageOf } from './errors.ts'
 import { parseDns, parsePrevResult, type Result } from './result.ts'
 import { gateVerb, gateVersion, type SpecVersion, specVersions } from './versions.ts'
@@ -197,16 +196,6 @@ export function requestedDns({ config }: Request): Dns | undefined {
   if (!capability) return parseDns(config.get('dns')?.object())
   const strings = (key: string) => capability.get(key)?.list((value) => value.string())
   return { nameservers: strings('servers'), search: strings('searches'), options: strings('options') }
-}
-
-/**
- * What a DEL has to know of masquerading. Like all that a DEL reads it is taken as far as it can be understood: a
- * configuration that ADD would refuse must not keep what an earlier one made.
- */
-export function masqueradeToRemove({ config }: Request): { ipMasq: boolean; ipMasqBackend: MasqueradeBackend } {
-  const backend = config.get('ipMasqBackend')?.json
-  const known = (['nftables', 'iptables'] as const).find((candidate) => candidate === backend)
-  return { ipMasq: config.get('ipMasq')?.json === true, ipMasqBackend: known ?? 'auto' }
 }
 
 /** libcni also writes the key's older spelling (CNI spec 1.1.0, GC). */

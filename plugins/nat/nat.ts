@@ -12,7 +12,8 @@ export interface NatConf {
   readonly nonMasqueradeCIDRs: readonly Cidr[]
 }
 
-function parseNat({ config }: Request): NatConf {
+function parseNat({ config, command }: Request): NatConf {
+  if (command === 'DEL') return { backend: 'auto', nonMasqueradeCIDRs: [] } // it goes by what is there
   return {
     backend: config.get('backend')?.oneOf('auto', 'nftables', 'iptables') ?? 'auto',
     nonMasqueradeCIDRs: config.list('nonMasqueradeCIDRs', (value) => value.cidr()),
@@ -40,22 +41,15 @@ export const nat: Plugin<NatConf> = {
 
   add(conf, request, host): Result {
     const addresses = addressesOf(request)
-    using rollback = host.rollback()
     enableForwarding(host, request.prevResult!.ips)
-    if (addresses.length > 0) {
-      const masquerade = host.masquerade(conf.backend)
-      rollback.onFailure('remove masquerading', () => masquerade.del(request))
-      masquerade.add(request, addresses, conf.nonMasqueradeCIDRs)
-    }
-    rollback.commit()
+    // All or nothing by itself; a rollback would take what an "ipMasq" before it in the list made.
+    if (addresses.length > 0) host.masquerade(conf.backend).add(request, addresses, conf.nonMasqueradeCIDRs)
     return request.prevResult!
   },
 
-  del(conf, request, host): void {
-    host.masquerade(conf.backend).del(
-      request,
-      request.prevResult?.ips.map(({ address }) => address.address),
-    )
+  del(_conf, request, host): void {
+    const addresses = request.prevResult?.ips.map(({ address }) => address.address)
+    host.removeMasquerade(request, addresses, true)
   },
 
   check(conf, request, host): void {
@@ -73,4 +67,5 @@ export const nat: Plugin<NatConf> = {
   gc(conf, request, host): void {
     host.masquerade(conf.backend).collect(request.network, request.validAttachments)
   },
+  status: (conf, _request, host) => host.masquerade(conf.backend).requireUsable(),
 }

@@ -2,6 +2,7 @@ import { forwardsOf, type PortForwarding } from '../../nat/forwards.ts'
 import { openPortForward, type PortForward } from '../../nat/port-forward.ts'
 import type { Cidr } from '../../netlink-lib/ip.ts'
 import { linkTowards } from '../../netlink-lib/route/lookup.ts'
+import type { SysctlName } from '../../netlink-lib/sysctl.ts'
 import { CniError, codes } from '../contract/errors.ts'
 import type { Host } from '../contract/host.ts'
 import type { Plugin } from '../contract/plugin.ts'
@@ -45,17 +46,25 @@ function warnOfUnserved(host: Host, { mappings, targets }: PortForwarding): void
       )
 }
 
-/**
- * Lets packets from 127.0.0.1 leave by the link that leads to the container. Shared by all containers behind that link,
- * so it is never undone; a link of one container takes it along.
- */
-function allowLocalhost(host: Host, { masquerade, mappings, targets }: PortForwarding): void {
+/** What lets packets from 127.0.0.1 leave by the link that leads to the container, when there is need and a route. */
+function localhostSetting(host: Host, { masquerade, mappings, targets }: PortForwarding): SysctlName | undefined {
   const [target] = targets.filter(({ family }) => family === 4)
-  if (masquerade === 'none' || !target || forwardsOf({ mappings, targets: [target] }).length === 0) return
+  if (masquerade === 'none' || !target || forwardsOf({ mappings, targets: [target] }).length === 0) return undefined
   const index = linkTowards(target.address)
-  if (index === undefined) return
-  const { name } = host.route.getLink(index)
-  host.sysctl.set(['ipv4', 'conf', name, 'route_localnet'], '1')
+  return index === undefined ? undefined : ['ipv4', 'conf', host.route.getLink(index).name, 'route_localnet']
+}
+
+/** Shared by all containers behind that link, so it is never undone; a link of one container takes it along. */
+function allowLocalhost(host: Host, forwarding: PortForwarding): void {
+  const name = localhostSetting(host, forwarding)
+  if (name) host.sysctl.set(name, '1')
+}
+
+function checkLocalhost(host: Host, forwarding: PortForwarding): void {
+  const name = localhostSetting(host, forwarding)
+  const value = name && host.sysctl.find(name)
+  if (name && value !== '1')
+    throw new CniError(codes.checkFailed, `CHECK: sysctl net.${name.join('.')} is ${value ?? 'missing'}, expected 1`)
 }
 
 /** Chained: ports of the host lead to the container (capability `portMappings`). */
@@ -84,7 +93,10 @@ export const portmap: Plugin<PortmapConf> = {
 
   check(conf, request, host): void {
     requirePrevResult(request)
-    if (conf.mappings.length > 0) openPorts(conf, host).check(request, forwardingFor(conf, request))
+    if (conf.mappings.length === 0) return
+    const forwarding = forwardingFor(conf, request)
+    openPorts(conf, host).check(request, forwarding)
+    checkLocalhost(host, forwarding)
   },
 
   reload(conf, request, host): void {

@@ -1,21 +1,23 @@
 import type { Dns } from '../../ipam/result.ts'
 import type { MasqueradeBackend } from '../../nat/masquerade.ts'
 import { type Ipam, openIpam } from '../contract/ipam.ts'
-import { masqueradeToRemove, type Request, requestedDns } from '../contract/request.ts'
+import { type Request, requestedDns } from '../contract/request.ts'
 
 export interface VethConf {
   readonly mtu: number | undefined
   readonly ipMasq: boolean
   readonly ipMasqBackend: MasqueradeBackend
-  readonly ipam: Ipam
+  /** Missing only on DEL. */
+  readonly ipam: Ipam | undefined
   readonly dns: Dns | undefined
 }
 
 export function parseVeth(request: Request): VethConf {
   const { config } = request
   if (request.command === 'DEL') {
-    const ipam = openIpam(request) ?? config.fail('ipam.type', 'missing; whose addresses are to be released?')
-    return { mtu: undefined, dns: undefined, ipam, ...masqueradeToRemove(request) }
+    // As far as it can be understood: what ADD would refuse must not keep what an earlier one made.
+    const ipMasq = config.get('ipMasq')?.json === true
+    return { mtu: undefined, ipMasq, ipMasqBackend: 'auto', ipam: openIpam(request), dns: undefined }
   }
   return {
     mtu: config.get('mtu')?.integer(0, 65535) || undefined,

@@ -67,8 +67,8 @@ export const veth: Plugin<VethConf> = {
     refuseExisting(container, request)
     using rollback = host.rollback()
 
-    const lease = requireAddresses(conf.ipam.add())
-    rollback.onFailure('release addresses', () => conf.ipam.del())
+    const lease = requireAddresses(conf.ipam!.add())
+    rollback.onFailure('release addresses', () => conf.ipam?.del())
     for (const { address, gateway } of lease.ips)
       if (!gateway)
         throw new CniError(
@@ -106,15 +106,15 @@ export const veth: Plugin<VethConf> = {
 
   del(conf, request, host): void {
     teardown(
-      () => conf.ipMasq && host.masquerade(conf.ipMasqBackend).del(request, addressesToRelease(conf.ipam, request)),
+      () => host.removeMasquerade(request, addressesToRelease(conf.ipam, request), conf.ipMasq),
       () => host.route.deleteLink(hostLinkName(request)),
-      () => conf.ipam.del(),
+      () => conf.ipam?.del(),
     )
   },
 
   check(conf, request, host): void {
     const prevResult = requirePrevResult(request)
-    conf.ipam.check()
+    conf.ipam?.check()
     using container = host.openContainer(request.netns)
     const link = checkInterface(container, request)
     checkAddressing(container, link, prevResult, request)
@@ -139,9 +139,12 @@ export const veth: Plugin<VethConf> = {
     teardown(
       () => host.masquerade(conf.ipMasqBackend).collect(request.network, request.validAttachments),
       () => collectLinks(host, request),
-      () => conf.ipam.gc(),
+      () => conf.ipam?.gc(),
     )
   },
 
-  status: (conf) => conf.ipam.status(),
+  status(conf, _request, host): void {
+    conf.ipam?.status()
+    if (conf.ipMasq) host.masquerade(conf.ipMasqBackend).requireUsable()
+  },
 }
