@@ -11,7 +11,17 @@ export interface PortmapConf extends Omit<PortForwarding, 'targets'> {
   readonly backend: PortForwardBackend
 }
 
+/** A DEL goes by what is there; mappings only help it where the kernel's state was tampered with. */
+const forTeardown = (config: Section): PortmapConf => ({
+  backend: 'auto',
+  mappings: mappingsIfReadable(config),
+  masquerade: 'none',
+  conditions: { 4: [], 6: [] },
+  markBit: 13,
+})
+
 export function parsePortmap({ config, command }: Request): PortmapConf {
+  if (command === 'DEL') return forTeardown(config)
   const conditions = { 4: parseTokens(config, 'conditionsV4'), 6: parseTokens(config, 'conditionsV6') }
   const backend = parseBackend(config, conditions)
   if (backend !== 'iptables') for (const family of [4, 6] as const) checkConditions(conditions[family], family)
@@ -20,7 +30,7 @@ export function parsePortmap({ config, command }: Request): PortmapConf {
   const masqAll = config.get('masqAll')?.boolean() ?? false
   return {
     backend,
-    mappings: command === 'DEL' ? mappingsIfReadable(config) : parseMappings(config),
+    mappings: parseMappings(config),
     masquerade: snat ? (masqAll ? 'all' : 'local') : 'none',
     conditions,
     markBit: config.get('markMasqBit')?.integer(0, 31) ?? 13,
@@ -28,7 +38,6 @@ export function parsePortmap({ config, command }: Request): PortmapConf {
   }
 }
 
-/** A teardown needs them only where the kernel's state was tampered with, and must not fail for them. */
 function mappingsIfReadable(config: Section): PortMapping[] {
   try {
     return parseMappings(config)

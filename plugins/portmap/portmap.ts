@@ -1,3 +1,4 @@
+import { PortTaken } from '../../nat/errors.ts'
 import { forwardsOf, type PortForwarding } from '../../nat/forwards.ts'
 import { openPortForward, type PortForward } from '../../nat/port-forward.ts'
 import type { Cidr } from '../../netlink-lib/ip.ts'
@@ -9,8 +10,9 @@ import type { Plugin } from '../contract/plugin.ts'
 import { type Request, requirePrevResult } from '../contract/request.ts'
 import type { Result } from '../contract/result.ts'
 import { type PortmapConf, parsePortmap } from './config.ts'
+import { giveUp, isOwnContainer, isWaiting, staleClaims, type WaitingClaim, wait, waitingClaims } from './waiting.ts'
 
-const openPorts = ({ backend }: PortmapConf, host: Host): PortForward =>
+const openPorts = ({ backend }: Pick<PortmapConf, 'backend'>, host: Host): PortForward =>
   host.keep(openPortForward(backend, (message) => host.warn(message)))
 
 function requireChained(request: Request): Result {
@@ -67,6 +69,19 @@ function checkLocalhost(host: Host, forwarding: PortForwarding): void {
     throw new CniError(codes.checkFailed, `CHECK: sysctl net.${name.join('.')} is ${value ?? 'missing'}, expected 1`)
 }
 
+/** Gives ports that have become free to the interfaces that wait for them; those still taken go on waiting. */
+function promote(claims: readonly WaitingClaim[], host: Host): void {
+  for (const { attachment, backend, forwarding } of claims) {
+    try {
+      openPorts({ backend }, host).add(attachment, forwarding)
+    } catch (error) {
+      if (error instanceof PortTaken) continue
+      throw error
+    }
+    giveUp(attachment)
+  }
+}
+
 /** Chained: ports of the host lead to the container (capability `portMappings`). */
 export const portmap: Plugin<PortmapConf> = {
   type: 'portmap',
@@ -80,7 +95,13 @@ export const portmap: Plugin<PortmapConf> = {
     using rollback = host.rollback()
     const ports = openPorts(conf, host)
     rollback.onFailure('remove port forwarding', () => ports.del(request))
-    ports.add(request, forwarding)
+    try {
+      ports.add(request, forwarding)
+    } catch (error) {
+      if (!isOwnContainer(error)) throw error
+      rollback.onFailure('forget the waiting ports', () => giveUp(request))
+      wait({ attachment: request, backend: conf.backend, forwarding })
+    }
     allowLocalhost(host, forwarding)
     rollback.commit()
     return prevResult
@@ -88,26 +109,30 @@ export const portmap: Plugin<PortmapConf> = {
 
   /** Runtimes leave portMappings out: what ADD made is found by its owner. */
   del(conf, request, host): void {
+    giveUp(request)
     openPorts(conf, host).del(request, conf.mappings)
+    promote(waitingClaims(request.containerId), host)
   },
 
   check(conf, request, host): void {
     requirePrevResult(request)
     if (conf.mappings.length === 0) return
     const forwarding = forwardingFor(conf, request)
-    openPorts(conf, host).check(request, forwarding)
+    if (!isWaiting(request)) openPorts(conf, host).check(request, forwarding)
     checkLocalhost(host, forwarding)
   },
 
   reload(conf, request, host): void {
-    if (conf.mappings.length === 0) return
+    if (conf.mappings.length === 0 || isWaiting(request)) return
     const forwarding = forwardingFor(conf, request)
     openPorts(conf, host).add(request, forwarding)
     allowLocalhost(host, forwarding)
   },
 
   gc(conf, request, host): void {
+    for (const { attachment } of staleClaims(request.network, request.validAttachments)) giveUp(attachment)
     openPorts(conf, host).collect(request.network, request.validAttachments)
+    promote(waitingClaims(), host)
   },
 
   status(conf, _request, host): void {
