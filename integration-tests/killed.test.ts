@@ -288,7 +288,7 @@ describe.each(Object.entries(subjects))('%s', { timeout: 240_000 }, (_name, conf
 describe('killed with iptables', () => {
   const configOf = subjects['nat with iptables']!
 
-  test.fails('no lock stays behind (known: DEL does not tidy the folder when there are no users in it)', (context) => {
+  test('no lock stays behind', (context) => {
     const strace = judges(context)
     using scene = new Scene(configOf, 0)
     const before = scene.host.snapshot()
@@ -312,9 +312,7 @@ describe('killed with iptables', () => {
   const killedMeanwhile = (scene: Scene, command: string, attachment: Attachment) =>
     scene.killed(['env', `PATH=${slowPath(scene.host)}`, ...deadline('0.3')], command, attachment)
 
-  const known = 'the lock ends with the plugin although its iptables-restore goes on'
-
-  test.fails(`ADD killed while iptables-restore runs: DEL leaves no rule (known: ${known})`, (context) => {
+  test('ADD killed while iptables-restore runs: DEL leaves no rule', (context) => {
     judges(context)
     using scene = new Scene(configOf, 0)
     const attachment = scene.next()
@@ -324,7 +322,7 @@ describe('killed with iptables', () => {
     scene.expectUndone(attachment, 0)
   })
 
-  test.fails(`DEL killed while iptables-restore runs: the next ADD keeps its rules (known: ${known})`, (context) => {
+  test('DEL killed while iptables-restore runs: the next ADD keeps its rules', (context) => {
     judges(context)
     using scene = new Scene(configOf, 0)
     const attachment = scene.add()

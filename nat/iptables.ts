@@ -3,6 +3,7 @@ import { accessSync, constants } from 'node:fs'
 import { KernelError } from '../netlink-lib/errors.ts'
 import type { Family } from '../netlink-lib/ip.ts'
 import { BackendMissing } from './errors.ts'
+import { heldLock } from './users.ts'
 
 /*
  * The tables of iptables, by its own programs: they alone know whether this machine keeps it in nf_tables or in the
@@ -73,6 +74,7 @@ export interface Ended {
 export function run(name: string, args: readonly string[], input = ''): Ended {
   const { error, status, stdout, stderr } = spawnSync(findProgram(name), args, {
     input,
+    stdio: ['pipe', 'pipe', 'pipe', heldLock() ?? 'ignore'],
     encoding: 'utf8',
     env: { ...process.env, LC_ALL: 'C' },
     timeout: 30_000,

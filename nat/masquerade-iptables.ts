@@ -5,7 +5,7 @@ import { changeNat, hasNatRule, listNat, requirePrograms } from './iptables.ts'
 import { networkMark, ownerMark, ownerMarks } from './mark.ts'
 import type { Masquerade } from './masquerade.ts'
 import { type Policy, policyOf } from './policy.ts'
-import { type ChainUsers, exclusively, listUsers, usersOf } from './users.ts'
+import { type ChainUsers, exclusively, hasLeftovers, listUsers, usersOf } from './users.ts'
 
 /*
  * Masquerading with iptables, for machines whose kernel lacks nf_tables or whose owner wants to see it there:
@@ -83,7 +83,7 @@ function leaveAfterFailure(users: ChainUsers, mark: string): void {
 }
 
 function release(root: string, network: string, change: (users: ChainUsers) => void): void {
-  if (listUsers(root, network).length === 0) return
+  if (!hasLeftovers(root, network)) return
   exclusively(root, network, () => {
     for (const users of listUsers(root, network)) leave(users, change)
   })

@@ -98,16 +98,33 @@ export function listUsers(root: string, network: string): ChainUsers[] {
   })
 }
 
+let held: number | undefined
+
+/**
+ * Descriptor of the lock that {@link exclusively} holds now. A program that changes the rules inherits it: when we are
+ * killed it goes on, and nobody may look at the rules before it has ended.
+ */
+export const heldLock = (): number | undefined => held
+
+/** True when a process that was killed may have left its folder or the lock. */
+export function hasLeftovers(root: string, network: string): boolean {
+  if (!existsSync(root)) return false
+  return existsSync(networkFolder(root, network)) || readdirSync(root).every((name) => name === 'lock')
+}
+
 /** Runs `work` while nobody else does; afterwards what is empty is deleted, in the end the lock itself. */
 export function exclusively(root: string, network: string, work: () => void): void {
   for (let entered = false; !entered; ) {
     mkdirSync(root, { recursive: true, mode: 0o700 })
     try {
-      withLock(`${root}/lock`, lockTimeout, () => {
+      withLock(`${root}/lock`, lockTimeout, (fd) => {
         entered = true
+        const outer = held
+        held = fd
         try {
           work()
         } finally {
+          held = outer
           tidy(root, network)
         }
       })

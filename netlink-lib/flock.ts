@@ -1,5 +1,4 @@
 import { closeSync, constants as fsConstants, fstatSync, openSync } from 'node:fs'
-import { constants } from 'node:os'
 import { KernelError } from './errors.ts'
 import { lastErrno, libc } from './libc.ts'
 
@@ -18,17 +17,17 @@ export function openFile(path: string, flags: number, mode?: number): OpenFile {
 }
 
 /**
- * Runs `work` while holding the exclusive flock(2) of the file, which is created when absent and never deleted: to
+ * Runs `work` while holding the exclusive flock(2) of the file (its descriptor is given, for child processes to hold too), which is created when absent and never deleted: to
  * delete it would let two processes lock two files of the same name. Throws {@link KernelError} EAGAIN when the lock
  * stays taken for `timeoutMs`.
  */
-export function withLock<T>(path: string, timeoutMs: number, work: () => T): T {
+export function withLock<T>(path: string, timeoutMs: number, work: (fd: number) => T): T {
   const deadline = performance.now() + timeoutMs
   for (;;) {
     using file = openFile(path, fsConstants.O_CREAT | fsConstants.O_RDONLY, 0o750)
     lock(file.fd, path, deadline)
     // Someone removed the whole folder while we waited: this lock excludes nobody who comes later.
-    if (fstatSync(file.fd).nlink > 0) return work()
+    if (fstatSync(file.fd).nlink > 0) return work(file.fd)
   }
 }
 
@@ -36,8 +35,9 @@ export function withLock<T>(path: string, timeoutMs: number, work: () => T): T {
 function lock(fd: number, path: string, deadline: number): void {
   for (let pause = 0.2; libc.flock(fd, LOCK_EX | LOCK_NB) < 0; pause = Math.min(pause * 1.5, 5)) {
     const errno = lastErrno()
-    if (errno === constants.errno.EINTR) continue
-    if (errno !== constants.errno.EAGAIN || performance.now() >= deadline) throw new KernelError('lock', path, errno)
+    if (errno === 4) continue // EINTR
+    // EAGAIN: taken
+    if (errno !== 11 || performance.now() >= deadline) throw new KernelError('lock', path, errno)
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, pause)
   }
 }

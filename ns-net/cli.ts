@@ -143,7 +143,7 @@ function addVerbs(program: Command): void {
     })
   program
     .command('reload')
-    .description('put back address translation and port rules after a flush or a firewall reload')
+    .description('put back translation, port and firewall rules after a flush or a firewall reload')
     .addHelpText('after', example('sudo nft flush ruleset', 'sudo ns-net reload'))
     .action(async (_options: object, command: Command) => {
       requireRoot('reload')
@@ -156,7 +156,7 @@ function addInspection(program: Command): void {
   program
     .command('ps')
     .description('processes outside your namespaces, with their numbers inside')
-    .argument('[lab]', 'only those of a lab, pid:N, path:FILE or host')
+    .argument('[lab]', 'only those of a lab, pid:N, self, path:FILE or host')
     .option('-t, --type <kind>', 'only where this kind of namespace is not yours (net, mnt, pid, …)')
     .option('-p, --pid <n>', 'only this process', positiveInteger)
     .option('--tree', 'indent children')
@@ -176,7 +176,7 @@ function addInspection(program: Command): void {
   program
     .command('ss')
     .description('sockets of one place, or of every named namespace, in one table')
-    .argument('[target]', 'lab, pid:N, path:FILE or host')
+    .argument('[target]', 'lab, pid:N, self, path:FILE or host')
     .addHelpText('after', example('ns-net ss', 'ns-net ss web'))
     .action(async (target: string | undefined, _options: object, command: Command) => {
       print((await import('./commands/ss.ts')).ss(target), command)

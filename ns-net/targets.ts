@@ -33,3 +33,15 @@ function processTarget(pid: number): Target {
 function badTarget(text: string): never {
   throw new CliError('usage', `bad target "${text}"`, 'expected NAME, pid:N, self, path:FILE or host')
 }
+
+/** Inode of a namespace; the number that lsns(8) shows. */
+export function inodeOf(netns: string): number {
+  try {
+    return fs.statSync(netns).ino
+  } catch (error) {
+    const { code } = error as { code?: string }
+    if (code === 'EACCES' || code === 'EPERM')
+      throw new CliError('permission', `you may not look at ${netns}`, 'it belongs to another user: try it with sudo')
+    throw new CliError('notFound', `no namespace at ${netns}`)
+  }
+}

@@ -3,7 +3,7 @@ import { CliError } from '../errors.ts'
 import { listNetnsNames, netnsPath } from '../labs.ts'
 import { type Report, table } from '../output.ts'
 import { listProcesses, type NamespaceKind, namespaceKinds, type Process, readNamespaces } from '../processes.ts'
-import { parseTarget } from '../targets.ts'
+import { inodeOf, parseTarget } from '../targets.ts'
 
 export interface PsOptions {
   /** Only processes whose namespace of this kind differs from ours. */
@@ -69,7 +69,7 @@ function select(
     return found
   }
   if (lab !== undefined) {
-    const inode = fs.statSync(parseTarget(lab).netns).ino
+    const inode = inodeOf(parseTarget(lab).netns)
     return all.filter(({ namespaces }) => namespaces.net === inode)
   }
   const own = readNamespaces(process.pid)

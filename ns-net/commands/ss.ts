@@ -4,7 +4,7 @@ import { Netns } from '../../netlink-lib/netns.ts'
 import { listNetnsNames, netnsPath } from '../labs.ts'
 import { type Report, table } from '../output.ts'
 import { listProcesses } from '../processes.ts'
-import { parseTarget } from '../targets.ts'
+import { inodeOf, parseTarget } from '../targets.ts'
 
 const protocols = ['tcp', 'tcp6', 'udp', 'udp6'] as const
 
@@ -49,7 +49,7 @@ export function ss(target: string | undefined): Report {
  * Undefined when neither is possible.
  */
 function socketsOf(netns: string): Socket[] | undefined {
-  const inode = fs.statSync(netns).ino
+  const inode = inodeOf(netns)
   const resident = listProcesses().find(({ namespaces }) => namespaces.net === inode)
   if (resident) return protocols.flatMap((protocol) => readSockets(protocol, `/proc/${resident.pid}/net/${protocol}`))
   if (process.geteuid?.() !== 0) return undefined

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
-import { CniError, codes, messageOf } from './errors.ts'
+import { CniError, codes } from './errors.ts'
 import { type Command, type Environment, formatArgs } from './request.ts'
 
 /** The first regular file called `type` in the directories of CNI_PATH. */
@@ -10,6 +10,12 @@ export function findExecutable(type: string, path: readonly string[]): string | 
     if (fs.statSync(file, { throwIfNoEntry: false })?.isFile()) return file
   }
   return undefined
+}
+
+/** True when the file is the image this process runs, under whatever name. */
+export function isThisImage(file: string): boolean {
+  const [a, b] = [fs.statSync(file), fs.statSync(process.execPath)]
+  return a.dev === b.dev && a.ino === b.ino
 }
 
 /**
@@ -42,19 +48,26 @@ export function delegate(
 }
 
 function parse(file: string, printed: string): Record<string, unknown> {
+  const json = parseObject(printed)
+  if (json) return json
+  throw new CniError(codes.delegate, `${file} did not print a CNI result`, printed.slice(0, 500))
+}
+
+function parseObject(printed: string): Record<string, unknown> | undefined {
   try {
-    return JSON.parse(printed) as Record<string, unknown>
-  } catch (error) {
-    throw new CniError(codes.delegate, `${file} did not print a CNI result: ${messageOf(error)}`, printed.slice(0, 500))
+    const json: unknown = JSON.parse(printed)
+    return typeof json === 'object' && json !== null && !Array.isArray(json)
+      ? (json as Record<string, unknown>)
+      : undefined
+  } catch {
+    return undefined // not JSON
   }
 }
 
+/** Its error object if it printed a good one; else its own words are all there is to pass on. */
 function delegatedError(file: string, printed: string, ending: string): CniError {
-  try {
-    const { code, msg, details } = JSON.parse(printed) as { code: number; msg: string; details?: string }
-    return new CniError(code, msg, details ?? `said by ${file}`)
-  } catch {
-    // not an error object: its own words are all there is to pass on
-    return new CniError(codes.delegate, `${file} failed with ${ending}`, printed.slice(0, 500) || undefined)
-  }
+  const { code, msg, details } = parseObject(printed) ?? {}
+  if (Number.isSafeInteger(code) && Number(code) > 0 && typeof msg === 'string')
+    return new CniError(Number(code), msg, typeof details === 'string' ? details : `said by ${file}`)
+  return new CniError(codes.delegate, `${file} failed with ${ending}`, printed.slice(0, 500) || undefined)
 }

@@ -22,7 +22,7 @@ export function dispatch<Conf>(
   switch (request.command) {
     case 'ADD':
       warnOfTypos(request, host)
-      return formatResult(plugin.add(conf, request, host), request.cniVersion)
+      return addAndFormat(plugin, conf, request, host)
     case 'DEL':
       plugin.del(conf, request, host)
       return undefined
@@ -37,6 +37,17 @@ export function dispatch<Conf>(
       return undefined
     case 'VERSION':
       return undefined // answered by the executable, before a configuration is read
+  }
+}
+
+/** What cannot be told in the version of the caller has not happened. */
+function addAndFormat<Conf>(plugin: Plugin<Conf>, conf: Conf, request: Request, host: Host): Record<string, unknown> {
+  const result = plugin.add(conf, request, host)
+  try {
+    return formatResult(result, request.cniVersion)
+  } catch (error) {
+    plugin.del(conf, request, host)
+    throw error
   }
 }
 
@@ -68,7 +79,7 @@ function warnOfTypos({ config }: Request, host: Host): void {
     const unread = section.unread().filter((key) => !protocolKeys.includes(key) && !key.startsWith('cni.dev/'))
     if (unread.length === 0) continue
     for (const { key, suggestion } of suspectKeys(unread, known))
-      host.warn(`unknown key "${section.at(key)}" is ignored; did you mean "${suggestion}"?`)
+      host.warn(`unknown key ${JSON.stringify(section.at(key))} is ignored; did you mean "${suggestion}"?`)
   }
 }
 

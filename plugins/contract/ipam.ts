@@ -2,7 +2,7 @@ import { Section } from '../../config/reader.ts'
 import { allocate, check, collect, find, parseHostLocal, parseStore, release, status } from '../../ipam/host-local.ts'
 import type { IpamResult } from '../../ipam/result.ts'
 import { checkStatic, parseStatic, staticResult } from '../../ipam/static.ts'
-import { delegate, findExecutable } from './delegation.ts'
+import { delegate, findExecutable, isThisImage } from './delegation.ts'
 import { CniError, codes } from './errors.ts'
 import { type Request, requireKnownArgs, requirePrevResult } from './request.ts'
 import { parseResult } from './result.ts'
@@ -110,7 +110,13 @@ const ownIpam: Readonly<Record<string, (request: Request) => Ipam>> = {
 function foreignIpam(type: string, request: Request): Ipam {
   const find = () => {
     const file = findExecutable(type, request.path)
-    if (file) return file
+    if (file && !isThisImage(file)) return file
+    if (file)
+      throw new CniError(
+        codes.invalidConfig,
+        `"${type}" is no IPAM plugin`,
+        `${file} would be started in place of an IPAM plugin; ipam.type names host-local, static or another IPAM plugin`,
+      )
     const path = request.path.join(':')
     throw new CniError(
       codes.invalidConfig,

@@ -83,7 +83,9 @@ export function checkInterfaceName(name: string | undefined): void {
         ? 'interface name is . or ..'
         : /[/:\s]/.test(name)
           ? 'interface name contains / or : or whitespace characters'
-          : undefined
+          : name.includes('%') // the kernel takes it for a pattern and chooses a name of its own
+            ? 'interface name contains %'
+            : undefined
   if (problem) throw new CniError(codes.invalidEnvironment, problem, `CNI_IFNAME is "${name}"; at most 15 bytes`)
 }
 
