@@ -37,6 +37,8 @@ const workloads = {
   bridge: [bridge],
   'bridge+ipMasq': [{ ...bridge, ipMasq: true }],
   'bridge+portmap': [bridge, portmap],
+  'host-local': [{ type: 'host-local', ipam }],
+  'host-local, 20000 leases': [{ type: 'host-local', ipam, leases: 20_000 }],
 }
 
 /** A bash program that prints `workload verb set microseconds` for every timed call. */
@@ -46,25 +48,42 @@ function program(name, plugins, verbs) {
     interfaces: [{ name: 'eth0', sandbox: '/run/netns/bench' }],
     ips: [{ address: '10.99.200.2/16', interface: 0 }],
   }
-  const documents = plugins.map((plugin, i) =>
-    JSON.stringify({ cniVersion: '1.0.0', name: 'bench', ...plugin, ...(i > 0 && { prevResult }) }),
+  const document = (plugin, i, label) => {
+    const { leases: _, ...conf } = plugin
+    const ipam = conf.ipam && { ...conf.ipam, dataDir: `/run/leases-${label}` }
+    return JSON.stringify({ cniVersion: '1.0.0', name: 'bench', ...conf, ipam, ...(i > 0 && { prevResult }) })
+  }
+  const files = Object.keys(sets).flatMap((label) =>
+    plugins.map((plugin, i) => `cat >${label}.${i} <<'END'\n${document(plugin, i, label)}\nEND`),
   )
+  const leases = plugins[0].leases ?? 0
   const calls = (verb) => {
-    const order = plugins.map((plugin, i) => ({ type: plugin.type, file: `conf.${i}` }))
+    const order = plugins.map((plugin, i) => ({ type: plugin.type, file: `$label.${i}` }))
     return (verb === 'DEL' ? order.reverse() : order)
       .map(({ type, file }) => `CNI_COMMAND=${verb} "$set/${type}" <${file} >/dev/null || exit 1`)
       .join('; ')
   }
+  // Leases as either set writes them, of containers that came before.
+  const fill = `for label in ${leases > 0 ? Object.keys(sets).join(' ') : ''}; do
+      mkdir -p /run/leases-$label/bench
+      for i in $(seq 2 ${leases + 1}); do printf 'c%s\\r\\neth0' $i >/run/leases-$label/bench/10.99.$((i / 256)).$((i % 256)); done
+      printf 10.99.$(((${leases} + 1) / 256)).$(((${leases} + 1) % 256)) >/run/leases-$label/bench/last_reserved_ip.0
+    done`
   const timed = (verb) =>
-    `t0=$EPOCHREALTIME; ${calls(verb)}; t1=$EPOCHREALTIME; echo "${name} ${verb} $label $(( \${t1/./} - \${t0/./} ))"`
+    `t0=$EPOCHREALTIME; ${calls(verb)}; t1=$EPOCHREALTIME; echo "${name.replaceAll(' ', '_')} ${verb} $label $(( \${t1/./} - \${t0/./} ))"`
   return `
     cd "$(mktemp -d)"
-    ${documents.map((document, i) => `cat >conf.${i} <<'END'\n${document}\nEND`).join('\n')}
+    ${files.join('\n')}
+    ${fill}
     export CNI_CONTAINERID=bench CNI_NETNS=/run/netns/bench CNI_IFNAME=eth0 CNI_ARGS=
     ip netns add bench
     use() { label=$1; set=$2; export CNI_PATH=$2; }
     round() { ${verbs.map(timed).join('\n      ')}
     }
+    # The first calls of each set make what is shared, and read what they find.
+    ${Object.entries(sets)
+      .map(([label, set]) => `use ${label} ${set}; round >/dev/null`)
+      .join('\n    ')}
     for i in $(seq ${runs}); do
       ${Object.entries(sets)
         .map(([label, set]) => `use ${label} ${set}; round`)
@@ -110,7 +129,8 @@ for (const [name, plugins] of Object.entries(workloads)) {
   if (options.only && !name.includes(options.only)) continue
   const verbs = name === 'loopback' ? ['VERSION', 'ADD', 'DEL'] : ['ADD', 'DEL']
   const figures = await measure(program(name, plugins, verbs))
-  for (const verb of verbs) note(name, verb, figures.get(`${name} ${verb} ours`), figures.get(`${name} ${verb} theirs`))
+  const key = name.replaceAll(' ', '_')
+  for (const verb of verbs) note(name, verb, figures.get(`${key} ${verb} ours`), figures.get(`${key} ${verb} theirs`))
 }
 
 const cell = (value) => (value === undefined ? '-' : value.toFixed(1))

@@ -308,3 +308,20 @@ test('reload puts back what a flush took: for labs, and for attachments that ano
   nsNet(host, 'reload') // again, and nothing changes
   expect(host.snapshot().nftables).toEqual(before.nftables)
 })
+
+test('a lab gets out although iptables forwards nothing, as Docker sets it', (context) => {
+  for (const tool of ['iptables', 'socat']) requireTool(tool, context)
+  const { host, outside: _ } = hostWithUplink()
+  using _host = host
+  host.sh(
+    'iptables -P FORWARD DROP; ip6tables -P FORWARD DROP; iptables -N DOCKER-USER; iptables -A FORWARD -j DOCKER-USER',
+  )
+  // Chains that iptables makes at their first use, and keeps.
+  nsNet(host, 'add', 'web')
+  nsNet(host, 'del', 'web')
+  const before = state(host)
+  nsNet(host, 'add', 'web')
+  expect(sourceSeen(inLab(host, 'web'), '192.0.2.2')).toBe('192.0.2.1')
+  nsNet(host, 'del', 'web')
+  expect(state(host)).toEqual(before)
+})

@@ -46,6 +46,8 @@ export function ensureDefaultNetwork(host: Host): ConfList {
         hairpinMode: true,
         ipam: { type: 'host-local', ranges: [[{ subnet }]] },
       },
+      // Docker sets a FORWARD policy of DROP. With this backend nothing is done where nobody drops anything.
+      { type: 'firewall', backend: 'nftables' },
     ],
   }
   fs.mkdirSync(networkDirectory, { recursive: true })

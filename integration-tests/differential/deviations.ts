@@ -96,6 +96,7 @@ export const deviations: readonly Deviation[] = [
         'ipam type with a slash',
         'no address left',
         'several range sets of one family',
+        'no ipam, cniVersion 0.2.0',
       ),
       ...of('ptp', 'address without gateway'),
     ],
@@ -313,6 +314,14 @@ export const deviations: readonly Deviation[] = [
       'ptp: unknown CNI_ARGS',
       'host-local: MAC in CNI_ARGS',
     ],
+  },
+  {
+    subject: 'DEL of ptp without an ipam section',
+    reference: 'fails, and the link stays',
+    ours: 'deletes the link',
+    why: 'Whose link it is does not depend on the addresses.',
+    path: pattern('outcome', links),
+    seenIn: of('ptp', 'no ipam', 'empty ipam', 'deleted without ipam'),
   },
   {
     subject: 'DEL with ranges that are wrong',
