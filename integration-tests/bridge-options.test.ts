@@ -266,12 +266,19 @@ test('ipMasq and the nat plugin in one list: the second is refused, and the firs
   expect(a!.check().status).toBe(0)
 })
 
-test('STATUS says when masquerading has no means', () => {
+test('STATUS says when the bridge is none that ADD could use, or masquerading has no means', () => {
   using host = createHost()
   host.addContainer('c1')
   const status = (options: object) =>
     host.cni('bridge', 'STATUS', { config: { ...network, ...options }, containerId: 'c1', expectFailure: 'maybe' })
   expect(status({ ipMasq: true, ipMasqBackend: 'iptables' }).status).toBe(0)
+  host.sh('ip link add br-plain type bridge; ip link add veth-a type veth peer name veth-b')
+  expect(status({ bridge: 'veth-a' }).json).toMatchObject({ code: 50, msg: expect.stringMatching(/is not a bridge/) })
+  expect(status({ bridge: 'br-plain', vlan: 100 }).json).toMatchObject({
+    code: 50,
+    details: expect.stringMatching(/CONFIG_BRIDGE_VLAN_FILTERING/),
+  })
+  expect(status({ bridge: 'br-plain' }).status).toBe(0)
   host.sh('mkdir /run/empty; for bin in /usr/sbin /sbin /usr/local/sbin; do mount --bind /run/empty $bin; done')
   expect(status({ ipMasq: true, ipMasqBackend: 'iptables' }).json).toMatchObject({
     code: 50,

@@ -22,7 +22,7 @@ import { type Request, requirePrevResult } from '../contract/request.ts'
 import { mergeDns, type Result, type ResultIp } from '../contract/result.ts'
 import { allowAnySource, checkSources, collectChains, refuseOtherSources } from './anti-spoofing.ts'
 import { type BridgeConf, parseBridge, usesVlans } from './config.ts'
-import { ensureBridge, ensureGateway } from './shared-bridge.ts'
+import { ensureBridge, ensureGateway, requireUsable } from './shared-bridge.ts'
 import { checkPortVlans, describeLink, ensureVlanGateway, setPortVlans } from './vlan.ts'
 
 /** Fills in what isGateway and isDefaultGateway add to the lease: gateways and default routes. */
@@ -174,6 +174,8 @@ export const bridge: Plugin<BridgeConf> = {
   status(conf, _request, host): void {
     conf.ipam?.status()
     if (conf.ipMasq) host.masquerade(conf.ipMasqBackend).requireUsable()
+    const present = host.route.findLink(conf.bridge)
+    if (present) requireUsable(present, conf)
   },
 }
 

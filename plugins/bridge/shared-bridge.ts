@@ -22,19 +22,24 @@ export function ensureBridge(host: Host, conf: BridgeConf, network: string): Lin
     host.sysctl.try(['ipv6', 'conf', name, 'accept_dad'], '0')
     bridge = host.route.getLink(name)
   }
-  if (bridge.kind !== 'bridge')
-    throw new CniError(
-      codes.conflict,
-      `"${name}" already exists but is not a bridge`,
-      `it is a ${bridge.kind ?? 'physical'} link; choose another name for "bridge"`,
-    )
+  requireUsable(bridge, conf)
   if (!bridge.alias && isOurBridge(bridge, network)) host.route.setLink(bridge, bridgeMarkOf(network))
-  if (usesVlans(conf) && !bridge.vlanFiltering) refuseUnfiltered(name)
   // Also on a bridge that was there: else a container could configure the host by router advertisements (CVE-2020-10749).
   host.sysctl.try(['ipv6', 'conf', name, 'accept_ra'], '0')
   const promiscuous = promiscMode && !bridge.promiscuous ? true : undefined
   if (!bridge.up || promiscuous) host.route.setLink(bridge, { up: true, promiscuous })
   return bridge
+}
+
+/** Throws when the link is no bridge that this configuration can use. */
+export function requireUsable(link: Link, conf: BridgeConf): void {
+  if (link.kind !== 'bridge')
+    throw new CniError(
+      codes.conflict,
+      `"${link.name}" already exists but is not a bridge`,
+      `it is a ${link.kind ?? 'physical'} link; choose another name for "bridge"`,
+    )
+  if (usesVlans(conf) && !link.vlanFiltering) refuseUnfiltered(link.name)
 }
 
 /** Without filtering, every VLAN of the bridge would see every other. */
