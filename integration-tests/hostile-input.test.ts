@@ -57,9 +57,10 @@ function fortress(): Host {
   host.cni('bridge', 'ADD', { config: keep, ...call })
   // The tables that iptables makes at its first use stay.
   host.sh(`iptables -t nat -L >/dev/null; ip6tables -t nat -L >/dev/null
-           for program in iptables ip6tables; do for action in A D; do $program -t nat -$action POSTROUTING -j RETURN; done; done
-           ip netns exec c1 sh -c 'echo $$ >/run/c1.pid; exec sleep 1000' </dev/null >/dev/null 2>&1 &
-           until test -s /run/c1.pid; do sleep 0.01; done`)
+           for program in iptables ip6tables; do for action in A D; do $program -t nat -$action POSTROUTING -j RETURN; done; done`)
+  // Ends with the host.
+  host.start(['ip', 'netns', 'exec', 'c1', 'sh', '-c', 'echo $$ >/run/c1.pid; exec sleep 1000'])
+  host.sh('until test -s /run/c1.pid; do sleep 0.01; done')
   return host
 }
 

@@ -58,7 +58,7 @@ test('same says for each kind what two processes share, with exit code 1 when no
 
 test('numbers inside a pid namespace stand beside those outside', () => {
   using host = createHost()
-  const child = host.start(['unshare', '--pid', '--fork', '--mount-proc', 'sleep', '1000'])
+  const child = host.start(['unshare', '--pid', '--fork', '--kill-child', '--mount-proc', 'sleep', '1000'])
   expect(child.pid).toBeDefined()
   const sleeping = () =>
     JSON.parse(nsNet(host, 'ps', '--type', 'pid', '--json').stdout).find(
