@@ -1,5 +1,5 @@
 import { deleteNamedNetns } from '../../netlink-lib/netns.ts'
-import { pause } from '../../plugins/contract/container-interface.ts'
+import { pause } from '../../netlink-lib/pause.ts'
 import { Host } from '../../plugins/contract/host.ts'
 import { releaseNetwork } from '../default-network.ts'
 import { CliError, toCliError } from '../errors.ts'

@@ -1,5 +1,6 @@
 import type { IpamResult } from '../../ipam/result.ts'
 import { addToIp, type Cidr, networkOf } from '../../netlink-lib/ip.ts'
+import { pause } from '../../netlink-lib/pause.ts'
 import type { Link } from '../../netlink-lib/route/link.ts'
 import {
   addAddresses,
@@ -9,13 +10,14 @@ import {
   checkReported,
   collectLinks,
   createLink,
+  describeLink,
   enableForwarding,
-  pause,
   refuseExisting,
 } from '../contract/container-interface.ts'
 import { teardown } from '../contract/dispatch.ts'
 import { CniError, codes } from '../contract/errors.ts'
 import { type Container, type Host, hostLinkName } from '../contract/host.ts'
+import { addIpMasq, checkIpMasq, reloadIpMasq } from '../contract/ip-masq.ts'
 import { addressesToRelease, requireAddresses } from '../contract/ipam.ts'
 import type { Plugin } from '../contract/plugin.ts'
 import { type Request, requirePrevResult } from '../contract/request.ts'
@@ -23,7 +25,7 @@ import { mergeDns, type Result, type ResultIp } from '../contract/result.ts'
 import { allowAnySource, checkSources, collectChains, refuseOtherSources } from './anti-spoofing.ts'
 import { type BridgeConf, parseBridge, usesVlans } from './config.ts'
 import { ensureBridge, ensureGateway, requireUsable } from './shared-bridge.ts'
-import { checkPortVlans, describeLink, ensureVlanGateway, setPortVlans } from './vlan.ts'
+import { checkPortVlans, ensureVlanGateway, setPortVlans } from './vlan.ts'
 
 /** Fills in what isGateway and isDefaultGateway add to the lease: gateways and default routes. */
 function withGateways(conf: BridgeConf, { ips, routes, dns }: IpamResult): Omit<Result, 'interfaces'> {
@@ -111,11 +113,7 @@ export const bridge: Plugin<BridgeConf> = {
     configureContainer(container, conf, inner, addressing)
     const vlanGateway = ensureGateways(host, conf, bridge, addressing.ips)
 
-    if (conf.ipMasq && addressing.ips.length > 0) {
-      const masquerade = host.masquerade(conf.ipMasqBackend)
-      rollback.onFailure('remove masquerading', () => masquerade.del(request))
-      masquerade.add(request, cidrsOf(addressing))
-    }
+    addIpMasq(host, conf, request, addressing.ips, rollback)
     if (!conf.disableContainerInterface) awaitPort(host, outer)
     const links = [host.route.getLink(bridge.index), outer].map(describeLink)
     const inside = { ...describeLink(inner), sandbox: request.netns }
@@ -151,16 +149,10 @@ export const bridge: Plugin<BridgeConf> = {
     const inner = checkInterface(container, request)
     checkPort(host, request, conf, bridge, inner)
     checkAddressing(container, inner, prevResult, request)
-    if (conf.ipMasq && prevResult.ips.length > 0)
-      host.masquerade(conf.ipMasqBackend).check(request, cidrsOf(prevResult))
+    checkIpMasq(host, conf, request)
   },
 
-  reload(conf, request, host): void {
-    const { ips } = requirePrevResult(request)
-    if (!conf.ipMasq || ips.length === 0) return
-    enableForwarding(host, ips)
-    host.masquerade(conf.ipMasqBackend).add(request, cidrsOf({ ips }))
-  },
+  reload: (conf, request, host) => reloadIpMasq(host, conf, request),
 
   gc(conf, request, host): void {
     teardown(
@@ -181,8 +173,6 @@ export const bridge: Plugin<BridgeConf> = {
 
 const portSettings = ({ hairpinMode, portIsolation }: BridgeConf) =>
   hairpinMode || portIsolation ? { hairpin: hairpinMode, isolated: portIsolation } : undefined
-
-const cidrsOf = ({ ips }: Pick<Result, 'ips'>) => ips.map(({ address }) => address)
 
 /** The host's end: there, a port of this bridge, joined to the container's end, hairpin as configured. */
 function checkPort(host: Host, request: Request, conf: BridgeConf, bridge: Link, inner: Link): void {

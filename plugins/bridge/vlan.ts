@@ -3,7 +3,6 @@ import type { Link } from '../../netlink-lib/route/link.ts'
 import type { PortVlan } from '../../netlink-lib/route/vlan.ts'
 import { CniError, codes } from '../contract/errors.ts'
 import { type Host, hostLinkName } from '../contract/host.ts'
-import type { Interface } from '../contract/result.ts'
 import { type BridgeConf, usesVlans } from './config.ts'
 
 /** VLANs of a container's port: `vlan` untagged, `vlanTrunk` tagged. */
@@ -49,8 +48,6 @@ export function ensureVlanGateway(host: Host, bridge: Link, conf: BridgeConf): L
   host.route.setLink(gateway, { up: true, alias: bridge.alias })
   return gateway
 }
-
-export const describeLink = ({ name, mac, mtu }: Link): Interface => ({ name, mac, mtu })
 
 /** Throws naming the first VLAN that the port should be in and is not. */
 export function checkPortVlans(host: Host, port: Link, conf: BridgeConf): void {

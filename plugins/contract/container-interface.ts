@@ -1,6 +1,7 @@
 import type { Route as ResultRoute } from '../../ipam/result.ts'
 import { isKernelError } from '../../netlink-lib/errors.ts'
 import { formatCidr, networkOf } from '../../netlink-lib/ip.ts'
+import { pause } from '../../netlink-lib/pause.ts'
 import type { Link, LinkSettings } from '../../netlink-lib/route/link.ts'
 import { routeScopes } from '../../netlink-lib/route/wire.ts'
 import { teardown } from './dispatch.ts'
@@ -108,11 +109,6 @@ function awaitAddress(container: Container, link: Link, ip: ResultIp): void {
   }
 }
 
-/** Blocks the process. */
-export function pause(milliseconds: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
-}
-
 /**
  * The result's routes, each through its own gateway or the first of its family, without one where the scope
  * says that the destination is on the link. A route that is there already stays.
@@ -174,6 +170,9 @@ export function checkInterface(container: Container, request: Request): Link {
   checkReported(reported, link)
   return link
 }
+
+/** A link as results tell of it. */
+export const describeLink = ({ name, mac, mtu }: Link): Interface => ({ name, mac, mtu })
 
 /** MAC and MTU of a link against what ADD reported. */
 export function checkReported(reported: Interface, link: Link): void {

@@ -34,13 +34,13 @@ export class Host implements Disposable {
 
   /** rtnetlink of the host's namespace. */
   get route(): RouteSocket {
-    this.#route ??= this.#later(new RouteSocket())
+    this.#route ??= this.keep(new RouteSocket())
     return this.#route
   }
 
   /** nf_tables of the host's namespace. */
   get netfilter(): NetfilterSocket {
-    this.#netfilter ??= this.#later(new NetfilterSocket())
+    this.#netfilter ??= this.keep(new NetfilterSocket())
     return this.#netfilter
   }
 
@@ -66,17 +66,18 @@ export class Host implements Disposable {
 
   /** Address translation. Its socket closes with this host: after the link is deleted, so that both waits overlap. */
   masquerade(backend: MasqueradeBackend): Masquerade {
-    return this.#later(openMasquerade(backend))
+    return this.keep(openMasquerade(backend))
   }
 
-  /** Something that only one plugin needs, and the others need not load: it closes with this host. */
+  /** Closes something with this host; for what only one plugin needs, and the others need not load. */
   keep<T extends Disposable>(resource: T): T {
-    return this.#later(resource)
+    this.#closing.push(resource)
+    return resource
   }
 
   /** Takes away an attachment's translation, whatever made it; see nat/masquerade.ts. */
   removeMasquerade(attachment: Attachment, addresses: readonly string[] | undefined, expected: boolean): void {
-    removeMasquerade(attachment, addresses, expected, (masquerade) => this.#later(masquerade))
+    removeMasquerade(attachment, addresses, expected, (masquerade) => this.keep(masquerade))
   }
 
   rollback(): Rollback {
@@ -92,11 +93,6 @@ export class Host implements Disposable {
     for (const resource of this.#closing.splice(0).reverse()) resource[Symbol.dispose]()
     this.#route = undefined
     this.#netfilter = undefined
-  }
-
-  #later<T extends Disposable>(resource: T): T {
-    this.#closing.push(resource)
-    return resource
   }
 
   #container(netns: Netns): Container {

@@ -1,4 +1,5 @@
 import fs from 'node:fs'
+import { pause } from '../../netlink-lib/pause.ts'
 import { dispatch } from './dispatch.ts'
 import { CniError, codes, toCniError } from './errors.ts'
 import { Host } from './host.ts'
@@ -47,7 +48,8 @@ function readStdin(): string {
     } catch (error) {
       const { code } = error as { code?: string }
       if (code === 'EOF') return Buffer.concat(chunks).toString('utf8')
-      if (code === 'EAGAIN') waitABit()
+      if (code === 'EAGAIN')
+        pause(1) // a runtime may hand over non-blocking pipes
       else throw new CniError(codes.io, `cannot read the configuration from stdin: ${code}`)
     }
   }
@@ -60,12 +62,7 @@ function write(fd: number, text: string): void {
       at += fs.writeSync(fd, bytes, at)
     } catch (error) {
       if ((error as { code?: string }).code !== 'EAGAIN') process.exit(1) // nobody reads: there is nothing left to say
-      waitABit()
+      pause(1)
     }
   }
-}
-
-/** A runtime may hand over non-blocking pipes. */
-function waitABit(): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1)
 }

@@ -9,12 +9,14 @@ import {
   checkInterface,
   collectLinks,
   createLink,
+  describeLink,
   enableForwarding,
   refuseExisting,
 } from '../contract/container-interface.ts'
 import { teardown } from '../contract/dispatch.ts'
 import { CniError, codes } from '../contract/errors.ts'
 import { type Container, type Host, hostLinkName } from '../contract/host.ts'
+import { addIpMasq, checkIpMasq, reloadIpMasq } from '../contract/ip-masq.ts'
 import { addressesToRelease, requireAddresses } from '../contract/ipam.ts'
 import type { Plugin } from '../contract/plugin.ts'
 import { requirePrevResult } from '../contract/request.ts'
@@ -84,20 +86,10 @@ export const veth: Plugin<VethConf> = {
     addRoutesThroughGateway(container, inner, ips, lease.routes)
     configureHostSide(host, outer, ips)
 
-    if (conf.ipMasq) {
-      const masquerade = host.masquerade(conf.ipMasqBackend)
-      rollback.onFailure('remove masquerading', () => masquerade.del(request))
-      masquerade.add(
-        request,
-        ips.map(({ address }) => address),
-      )
-    }
+    addIpMasq(host, conf, request, ips, rollback)
     rollback.commit()
     return {
-      interfaces: [
-        { name: outer.name, mac: outer.mac, mtu: outer.mtu },
-        { name: request.ifName, mac: inner.mac, mtu: inner.mtu, sandbox: request.netns },
-      ],
+      interfaces: [describeLink(outer), { ...describeLink(inner), sandbox: request.netns }],
       ips,
       routes: lease.routes,
       dns: mergeDns(conf.dns, lease.dns),
@@ -118,22 +110,10 @@ export const veth: Plugin<VethConf> = {
     using container = host.openContainer(request.netns)
     const link = checkInterface(container, request)
     checkAddressing(container, link, prevResult, request)
-    if (conf.ipMasq)
-      host.masquerade(conf.ipMasqBackend).check(
-        request,
-        prevResult.ips.map(({ address }) => address),
-      )
+    checkIpMasq(host, conf, request)
   },
 
-  reload(conf, request, host): void {
-    const { ips } = requirePrevResult(request)
-    if (!conf.ipMasq || ips.length === 0) return
-    enableForwarding(host, ips)
-    host.masquerade(conf.ipMasqBackend).add(
-      request,
-      ips.map(({ address }) => address),
-    )
-  },
+  reload: (conf, request, host) => reloadIpMasq(host, conf, request),
 
   gc(conf, request, host): void {
     teardown(
