@@ -142,12 +142,8 @@ class Scene implements Disposable {
     return attachment
   }
 
-  /** Without the empty folders and the lock of the iptables backend: what is known about them is a case of its own. */
   state() {
-    const { files, ...rest } = this.host.snapshot({ ignoreLeaseMarks: true })
-    const known = /^\/run\/ns-net\/nat\/(lock|masquerade-lab\/)?$/
-    const others = Object.entries(files).filter(([path]) => !known.test(path))
-    return { ...rest, files: Object.fromEntries(others) }
+    return this.host.snapshot({ ignoreLeaseMarks: true })
   }
 
   remove({ container }: Attachment): void {
