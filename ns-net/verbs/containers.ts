@@ -1,0 +1,3 @@
+import type { Command } from 'commander'
+
+export function containerVerbs(_program: Command): void {}
