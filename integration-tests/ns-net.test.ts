@@ -104,10 +104,7 @@ test('every verb as JSON', () => {
   expect(json('add', 'web')).toEqual({
     name: 'web',
     netns: '/run/netns/web',
-    gateway: '10.88.0.1',
-    bridge: 'nsbr0',
-    nat: true,
-    ...attached,
+    networks: [{ ...attached, gateway: '10.88.0.1', bridge: 'nsbr0', nat: true }],
   })
   expect(json('ls')).toMatchObject([{ name: 'web', state: 'ok', processes: 0, networks: [attached] }])
   const shown = json('show', 'web')
@@ -118,7 +115,7 @@ test('every verb as JSON', () => {
   })
   expect(shown.routes).toContainEqual({ dst: 'default', gateway: '10.88.0.1', link: 'eth0' })
   expect(json('ping', 'web', '-c', '1')).toMatchObject({ from: 'web', to: '10.88.0.1', sent: 1, received: 1 })
-  expect(json('del', 'web')).toEqual({ name: 'web', deleted: true })
+  expect(json('del', 'web')).toEqual([{ name: 'web', deleted: true }])
   expect(json('ls')).toEqual([])
 })
 
@@ -256,7 +253,7 @@ test('the default range avoids what the host already routes', () => {
   host.sh(`ip link add x type veth peer name y
            ip addr add 10.88.7.1/24 dev x
            ip link set x up`)
-  expect(JSON.parse(nsNet(host, 'add', 'web', '--json').stdout).addresses).toEqual(['10.89.0.2/16'])
+  expect(JSON.parse(nsNet(host, 'add', 'web', '--json').stdout).networks[0].addresses).toEqual(['10.89.0.2/16'])
 })
 
 test('what other runtimes keep below /run/ns-net stays', () => {

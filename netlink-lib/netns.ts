@@ -97,6 +97,26 @@ export class Netns implements Disposable {
  * and ip(8) sees it. Throws EEXIST when the name is taken.
  */
 export function createNamedNetns(name: string): string {
+  return pinned(name, (path) => {
+    using home = Netns.own()
+    checked(libc.unshare(newNetwork), 'create network namespace', name)
+    try {
+      checked(libc.mount(ownNamespace, path, 'none', mountFlags.bind, null), 'pin network namespace', path)
+    } finally {
+      checked(libc.setns(home.fd, newNetwork), 'return to network namespace of', 'the host')
+    }
+  })
+}
+
+/** Gives a namespace that exists, a process's for instance, a name, as `ip netns attach` does. */
+export function nameNetns(name: string, netns: string): string {
+  return pinned(name, (path) => {
+    checked(libc.mount(netns, path, 'none', mountFlags.bind, null), 'pin network namespace', path)
+  })
+}
+
+/** Makes the file that a namespace is mounted on; when `mount` throws it goes again. */
+function pinned(name: string, mount: (path: string) => void): string {
   const path = `${netnsDirectory}/${name}`
   shareNetnsDirectory()
   try {
@@ -105,13 +125,7 @@ export function createNamedNetns(name: string): string {
     throw new KernelError('create network namespace', name, -(error as { errno?: number }).errno! || 17)
   }
   try {
-    using home = Netns.own()
-    checked(libc.unshare(newNetwork), 'create network namespace', name)
-    try {
-      checked(libc.mount(ownNamespace, path, 'none', mountFlags.bind, null), 'pin network namespace', path)
-    } finally {
-      checked(libc.setns(home.fd, newNetwork), 'return to network namespace of', 'the host')
-    }
+    mount(path)
   } catch (error) {
     fs.unlinkSync(path)
     throw error

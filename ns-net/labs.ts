@@ -3,13 +3,20 @@ import { withLock } from '../netlink-lib/flock.ts'
 import { netnsDirectory } from '../netlink-lib/netns.ts'
 import type { ConfList } from './conflist.ts'
 import { CliError } from './errors.ts'
+import type { PortMapping } from './port-mappings.ts'
 
 /** A lab: a named network namespace with what ns-net attached to it. The record lives in /run, as the namespace does. */
 export interface Lab {
   readonly name: string
   /** ISO 8601. */
   readonly created: string
+  /** Oldest first. */
   readonly attachments: readonly LabAttachment[]
+  readonly labels?: Readonly<Record<string, string>>
+  /** Name servers that the lab was told; the network's or the host's unless there are any. */
+  readonly dns?: readonly string[]
+  /** The namespace was made by somebody else, who gave it to us. */
+  readonly adopted?: boolean
 }
 
 export interface LabAttachment {
@@ -20,10 +27,13 @@ export interface LabAttachment {
   readonly gateway?: string
   /** Name of the bridge, when there is one. */
   readonly bridge?: string
+  readonly ports?: readonly PortMapping[]
+  /** CNI_ARGS: the address and MAC that were asked for. */
+  readonly args?: Readonly<Record<string, string>>
   readonly config: ConfList
 }
 
-const stateDirectory = '/run/ns-net'
+export const stateDirectory = '/run/ns-net'
 const lockFile = '/run/ns-net.lock'
 const labDirectory = `${stateDirectory}/labs`
 export const networkDirectory = `${stateDirectory}/networks`
@@ -51,7 +61,7 @@ export function exclusively<T>(work: () => T): T {
     try {
       return work()
     } finally {
-      if (listLabs().length === 0) {
+      if (filesOf(labDirectory).length === 0) {
         for (const directory of [labDirectory, networkDirectory, stateDirectory]) removeIfEmpty(directory)
         fs.rmSync(lockFile, { force: true })
       }
@@ -108,8 +118,9 @@ export function processesByNetns(): Map<number, number[]> {
   return found
 }
 
+/** Number of the namespace of that name; undefined when there is none. */
+export const inodeOf = (name: string): number | undefined =>
+  fs.statSync(netnsPath(name), { throwIfNoEntry: false })?.ino
+
 /** Process ids inside a lab. */
-export function processesIn(name: string): number[] {
-  const inode = fs.statSync(netnsPath(name), { throwIfNoEntry: false })?.ino
-  return (inode !== undefined && processesByNetns().get(inode)) || []
-}
+export const processesIn = (name: string): number[] => processesByNetns().get(inodeOf(name) ?? -1) ?? []

@@ -92,6 +92,35 @@ export function checkNetwork(list: ConfList, target: Target, host: Host): void {
   for (const plugin of list.plugins) call('CHECK', list, plugin, target, host, cached)
 }
 
+/**
+ * Runs some plugins of the list again for a live attachment whose capabilities change: DEL with the old, ADD with the
+ * new. When that is refused the old ones come back.
+ */
+export function changeCapabilities(
+  list: ConfList,
+  [before, after]: readonly [Target, Target],
+  concerned: (plugin: PluginConf) => boolean,
+  host: Host,
+): void {
+  const result = readCache(list, before)?.result
+  const plugins = list.plugins.filter(concerned)
+  const leave = (target: Target) => {
+    for (const plugin of plugins.toReversed()) call('DEL', list, plugin, target, host, result)
+  }
+  const enter = (target: Target) => {
+    for (const plugin of plugins) call('ADD', list, plugin, target, host, result)
+    writeCache({ list, target, result: result ?? {} })
+  }
+  leave(before)
+  try {
+    enter(after)
+  } catch (error) {
+    leave(after)
+    enter(before)
+    throw error
+  }
+}
+
 /** Puts back the rules of a live attachment; foreign plugins have no such verb. */
 export function reloadNetwork({ list, target, result }: CachedAttachment, host: Host): void {
   for (const plugin of list.plugins) {

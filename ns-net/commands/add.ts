@@ -1,87 +1,127 @@
 import fs from 'node:fs'
-import { formatCidr } from '../../netlink-lib/ip.ts'
-import { createNamedNetns, deleteNamedNetns } from '../../netlink-lib/netns.ts'
+import { canonicalIp } from '../../netlink-lib/ip.ts'
 import { messageOf } from '../../plugins/contract/errors.ts'
 import { Host } from '../../plugins/contract/host.ts'
-import type { Result } from '../../plugins/contract/result.ts'
+import type { AttachmentSpec } from '../attachments.ts'
 import { type ConfList, parseConfList } from '../conflist.ts'
-import { ensureDefaultNetwork, releaseNetwork } from '../default-network.ts'
-import { CliError, toCliError } from '../errors.ts'
-import {
-  checkLabName,
-  exclusively,
-  findLab,
-  forgetLab,
-  type LabAttachment,
-  listNetnsNames,
-  netnsPath,
-  writeLab,
-} from '../labs.ts'
+import { CliError } from '../errors.ts'
+import { checkLabName, exclusively, findLab, type Lab, type LabAttachment, netnsPath } from '../labs.ts'
+import { createLab } from '../lifecycle.ts'
+import { conflistOf, defaultNetwork, requireNetwork, subnetsFor } from '../networks.ts'
 import type { Report } from '../output.ts'
-import { removeResolvConf, writeResolvConf } from '../resolv-conf.ts'
-import { addNetwork, delNetwork } from '../runtime.ts'
+import { parsePortMappings, showPortMapping } from '../port-mappings.ts'
 
 export interface AddOptions {
-  /** A conflist file instead of the default network. */
+  /** `NAME[:ip=A,if=N,mac=M,mtu=N]`, one for each network; `default` unless told. */
+  readonly net?: readonly string[]
+  /** A conflist file instead of a network. */
   readonly conf?: string
+  /** A network of the lab's own with this range. */
+  readonly subnet?: string
+  /** With `subnet`: a routed link instead of a bridge. */
+  readonly ptp?: boolean
+  /** Of the first network: */
+  readonly ip?: string
+  readonly mac?: string
+  readonly mtu?: number
+  readonly if?: string
+  readonly publish?: readonly string[]
+  readonly internal?: boolean
+  readonly dns?: readonly string[]
+  readonly label?: readonly string[]
+  readonly ifNotExists?: boolean
+  /** commander's way to say `--no-net`: net is false. */
+  readonly noNet?: boolean
 }
-
-const ifName = 'eth0'
 
 /** Creates a lab and attaches it. Whole or not at all: what fails is taken back in reverse order. */
 export function add(name: string, options: AddOptions): Report {
   checkLabName(name)
+  checkOptions(options)
   const started = performance.now()
-  const attachment = exclusively(() => create(name, options))
-  const { network, addresses, gateway, bridge } = attachment
-  const nat = attachment.config.plugins.some((plugin) => plugin.ipMasq === true || plugin.type === 'nat')
-  const path = [addresses.join(' '), gateway && `via ${gateway}`].filter(Boolean).join(' ')
-  const parts = [name, path || 'no address', bridge && `bridge ${bridge}`, nat && 'nat on'].filter(Boolean)
+  const lab = exclusively(() => {
+    const existing = options.ifNotExists ? findLab(name) : undefined
+    if (existing) return existing
+    using host = new Host()
+    const attachments = attachmentsOf(name, options, host)
+    return createLab({ name, attachments, labels: labelsOf(options.label ?? []), dns: dnsOf(options.dns ?? []) }, host)
+  })
+  const took = Math.round(performance.now() - started)
   return {
-    json: { name, netns: netnsPath(name), network, ifName, addresses, gateway, bridge, nat },
-    text: `${parts.join('  ')}  (${Math.round(performance.now() - started)} ms)\ntry: ns-net exec ${name} -- ip addr | ns-net ping ${name}\n`,
+    json: describe(lab),
+    text: `${summaryOf(lab)}  (${took} ms)\ntry: ns-net shell ${name} | ns-net ping ${name}\n`,
   }
 }
 
-function create(name: string, options: AddOptions): LabAttachment {
-  if (findLab(name))
-    throw new CliError('conflict', `lab "${name}" already exists`, `ns-net show ${name}, or ns-net del ${name}`)
-  if (listNetnsNames().includes(name))
-    throw new CliError(
-      'conflict',
-      `a network namespace "${name}" already exists and was not made by ns-net`,
-      `choose another name, or remove it: ip netns del ${name}`,
-    )
-  using host = new Host()
-  const undo: [what: string, action: () => unknown][] = []
-  try {
-    const config = options.conf ? readConfList(options.conf) : ensureDefaultNetwork(host)
-    undo.push(['release network', () => releaseNetwork(config, host)])
-    // The record comes first: whatever happens from here on, `ns-net del` knows what to take back.
-    const pending = { network: config.name, ifName, addresses: [], config }
-    undo.push(['forget lab', () => forgetLab(name)])
-    writeLab({ name, created: new Date().toISOString(), attachments: [pending] })
-    undo.push(['delete namespace', () => deleteNamedNetns(name)])
-    const netns = createNamedNetns(name)
-    const target = { containerId: name, netns, ifName }
-    const result = addNetwork(config, target, host)
-    undo.push(['detach', () => delNetwork(config, target, host)])
-    undo.push(['remove resolv.conf', () => removeResolvConf(name)])
-    writeResolvConf(name, result.dns)
-    const attachment = { ...pending, ...summary(result) }
-    writeLab({ name, created: new Date().toISOString(), attachments: [attachment] })
-    return attachment
-  } catch (error) {
-    for (const [what, action] of undo.reverse()) {
-      try {
-        action()
-      } catch (failure) {
-        host.warn(`ns-net: rollback: cannot ${what}: ${messageOf(failure)}`)
-      }
-    }
-    throw toCliError(error, `cannot add "${name}"`)
+function checkOptions({ net = [], conf, subnet, ptp, noNet, ...first }: AddOptions): void {
+  const ways = [net.length > 0 && '--net', conf && '--conf', subnet && '--subnet', noNet && '--no-net'].filter(Boolean)
+  if (ways.length > 1) throw new CliError('usage', `${ways.join(' and ')} exclude each other`)
+  if (ptp && !subnet) throw new CliError('usage', '--ptp needs --subnet', 'as --ptp --subnet 10.0.0.0/24')
+  const given = (['ip', 'mac', 'mtu', 'if', 'publish', 'internal'] as const).find((key) => first[key] !== undefined)
+  if (noNet && given) throw new CliError('usage', `--${given} needs a network, and --no-net says that there is none`)
+}
+
+function attachmentsOf(name: string, options: AddOptions, host: Host): AttachmentSpec[] {
+  if (options.noNet) return []
+  const { ip, mac, mtu, if: ifName, internal, publish = [] } = options
+  const first = { ip: ip && requireIp(ip), mac, mtu, ifName, internal, ports: publish.flatMap(parsePortMappings) }
+  if (options.conf) return [{ network: readConfList(options.conf), ...first }]
+  if (options.subnet) return [{ network: ownNetwork(name, options, host), ...first }]
+  const [head = defaultNetwork, ...rest] = options.net ?? []
+  return [{ ...first, ...withoutUndefined(parseNet(head, host)) }, ...rest.map((text) => parseNet(text, host))]
+}
+
+/** So that what is not given does not hide what is. */
+export const withoutUndefined = <T extends object>(value: T): T =>
+  Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as T
+
+/** A network that lives and dies with the lab, and has its name. */
+function ownNetwork(name: string, { subnet, ptp }: AddOptions, host: Host): ConfList {
+  const spec = { name, driver: ptp ? 'ptp' : 'bridge', subnets: [subnet!] } as const
+  return parseConfList(conflistOf({ ...spec, subnets: subnetsFor(spec, host) }))
+}
+
+/** `NAME` or `NAME:ip=10.1.0.9,if=eth5,mac=…,mtu=1400`. */
+export function parseNet(text: string, host: Host): AttachmentSpec {
+  const [, name = '', settings = ''] = /^([^:]*)(?::(.*))?$/.exec(text) ?? []
+  const given = new Map<string, string>()
+  for (const pair of settings.split(',').filter(Boolean)) {
+    const [, key = '', value = ''] = /^(\w+)=(.+)$/.exec(pair) ?? []
+    if (!['ip', 'if', 'mac', 'mtu'].includes(key))
+      throw new CliError(
+        'usage',
+        `--net ${text}: "${pair}" is not understood`,
+        'expected NAME[:ip=A,if=NAME,mac=M,mtu=N]',
+      )
+    given.set(key, value)
+  }
+  const [ip, mtu] = [given.get('ip'), given.get('mtu')]
+  return {
+    network: requireNetwork(name, host),
+    ip: ip && requireIp(ip),
+    ifName: given.get('if'),
+    mac: given.get('mac'),
+    mtu: mtu === undefined ? undefined : Number(mtu),
   }
 }
+
+export function requireIp(text: string): string {
+  const address = canonicalIp(text.split('/')[0]!)
+  if (address) return address
+  throw new CliError('usage', `"${text}" is no IP address`)
+}
+
+export function labelsOf(pairs: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const [, key, value] = /^([\w./-]+)=(.*)$/.exec(pair) ?? []
+      if (key === undefined) throw new CliError('usage', `label "${pair}" is not understood`, 'expected KEY=VALUE')
+      return [key, value!]
+    }),
+  )
+}
+
+const dnsOf = (servers: readonly string[]): string[] => servers.map(requireIp)
 
 function readConfList(file: string): ConfList {
   let text: string
@@ -97,11 +137,33 @@ function readConfList(file: string): ConfList {
   }
 }
 
-/** What `ls` and `show` tell of an attachment without asking the kernel. */
-function summary(result: Result): Pick<LabAttachment, 'addresses' | 'gateway' | 'bridge'> {
-  return {
-    addresses: result.ips.map(({ address }) => formatCidr(address)),
-    gateway: result.ips.find(({ gateway }) => gateway)?.gateway,
-    bridge: result.interfaces.find(({ sandbox, name }) => !sandbox && !name.startsWith('veth'))?.name,
-  }
+const isTranslated = ({ config }: LabAttachment): boolean =>
+  config.plugins.some((plugin) => plugin.ipMasq === true || plugin.type === 'nat')
+
+/** The JSON of a lab, for every verb that makes or changes one. */
+export function describe({ name, attachments, labels }: Lab) {
+  const networks = attachments.map((attachment) => {
+    const { config: _, args: __, ...rest } = attachment
+    return { ...rest, nat: isTranslated(attachment) }
+  })
+  return { name, netns: netnsPath(name), networks, ...(labels && { labels }) }
+}
+
+/** The same in a line. */
+export function summaryOf({ name, attachments }: Lab): string {
+  if (attachments.length === 0) return `${name}  no network`
+  return attachments
+    .map((attachment, i) => {
+      const { ifName, network, addresses, gateway, bridge, ports = [] } = attachment
+      const parts = [
+        i === 0 ? name : `${' '.repeat(name.length)}`,
+        attachments.length > 1 && `${ifName} ${network}`,
+        [addresses.join(' '), gateway && `via ${gateway}`].filter(Boolean).join(' ') || 'no address',
+        bridge && `bridge ${bridge}`,
+        isTranslated(attachment) && 'nat on',
+        ports.map(showPortMapping).join(' '),
+      ]
+      return parts.filter(Boolean).join('  ')
+    })
+    .join('\n')
 }

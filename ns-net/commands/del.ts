@@ -1,40 +1,62 @@
-import { deleteNamedNetns } from '../../netlink-lib/netns.ts'
 import { pause } from '../../netlink-lib/pause.ts'
 import { Host } from '../../plugins/contract/host.ts'
-import { releaseNetwork } from '../default-network.ts'
-import { CliError, toCliError } from '../errors.ts'
+import { CliError } from '../errors.ts'
 import {
   checkLabName,
   exclusively,
   findLab,
-  forgetLab,
+  inodeOf,
   type Lab,
+  listLabs,
   listNetnsNames,
-  netnsPath,
-  processesIn,
+  processesByNetns,
 } from '../labs.ts'
+import { removeLabs } from '../lifecycle.ts'
 import type { Report } from '../output.ts'
-import { removeResolvConf } from '../resolv-conf.ts'
-import { delNetwork } from '../runtime.ts'
+import { labelsOf } from './add.ts'
 
 export interface DelOptions {
   /** Delete although processes run inside; they keep an unnamed namespace without network. */
   readonly force?: boolean
   /** End the processes inside first: SIGTERM, two seconds, SIGKILL. */
   readonly kill?: boolean
+  readonly all?: boolean
+  /** `KEY=VALUE`: every lab with all of these labels. */
+  readonly selector?: readonly string[]
+  readonly ignoreMissing?: boolean
 }
 
-/** Detaches and removes a lab. Steps that fail do not stop the others; the record stays until all is gone. */
-export function del(name: string, options: DelOptions): Report {
-  checkLabName(name)
-  exclusively(() => {
-    const lab = findLab(name)
-    if (!lab) throw missing(name)
-    if (options.kill) endProcesses(name)
-    else if (!options.force) refuseBusy(name)
-    remove(lab)
+/** Detaches and removes labs: those named, those with a label, or all. */
+export function del(names: readonly string[], options: DelOptions): Report {
+  for (const name of names) checkLabName(name)
+  const ways = [names.length > 0, options.all, options.selector !== undefined].filter(Boolean).length
+  if (ways !== 1) throw new CliError('usage', 'del takes names, or --all, or a selector', 'ns-net del NAME...')
+  const labs = exclusively(() => {
+    const chosen = choose(names, options)
+    if (options.kill) endProcesses(chosen)
+    else if (!options.force) refuseBusy(chosen)
+    using host = new Host()
+    removeLabs(chosen, host)
+    return chosen
   })
-  return { json: { name, deleted: true }, text: `${name}  deleted\n` }
+  const json = labs.map(({ name }) => ({ name, deleted: true }))
+  const text = labs.map(({ name }) => `${name}  deleted\n`).join('') || 'nothing to delete\n'
+  return { json, text }
+}
+
+function choose(names: readonly string[], { all, selector, ignoreMissing }: DelOptions): Lab[] {
+  if (all) return listLabs()
+  if (selector) return listLabs().filter((lab) => hasLabels(lab, selector))
+  return [...new Set(names)].flatMap((name) => {
+    const lab = findLab(name)
+    if (!lab && !ignoreMissing) throw missing(name)
+    return lab ?? []
+  })
+}
+
+/** True when the lab has every label of the selector. */
+export function hasLabels({ labels = {} }: Lab, selector: readonly string[]): boolean {
+  return Object.entries(labelsOf(selector)).every(([key, value]) => labels[key] === value)
 }
 
 /** The error for a name that is no lab of ours. */
@@ -43,14 +65,21 @@ export function missing(name: string): CliError {
     return new CliError(
       'notFound',
       `"${name}" was not made by ns-net`,
-      `ns-net touches only its own; remove it with: ip netns del ${name}`,
+      `ns-net touches only its own; take it over with ns-net adopt ${name}, or remove it with: ip netns del ${name}`,
     )
   return new CliError('notFound', `no lab "${name}"`, 'ns-net ls shows all')
 }
 
-function refuseBusy(name: string): void {
-  const pids = processesIn(name)
-  if (pids.length === 0) return
+/** Names of the labs, each with the processes inside it. */
+function inhabitants(labs: readonly Lab[]): [name: string, pids: number[]][] {
+  const processes = processesByNetns()
+  return labs.map(({ name }) => [name, processes.get(inodeOf(name) ?? -1) ?? []])
+}
+
+function refuseBusy(labs: readonly Lab[]): void {
+  const busy = inhabitants(labs).find(([, pids]) => pids.length > 0)
+  if (!busy) return
+  const [name, pids] = busy
   throw new CliError(
     'conflict',
     `${pids.length} ${pids.length === 1 ? 'process runs' : 'processes run'} in "${name}": ${pids.slice(0, 10).join(' ')}`,
@@ -58,44 +87,19 @@ function refuseBusy(name: string): void {
   )
 }
 
-function endProcesses(name: string): void {
+function endProcesses(labs: readonly Lab[]): void {
   for (const [signal, waits] of [
     ['SIGTERM', 20],
     ['SIGKILL', 20],
   ] as const) {
-    for (const pid of processesIn(name)) {
+    const pids = () => inhabitants(labs).flatMap(([, inside]) => inside)
+    for (const pid of pids()) {
       try {
         process.kill(pid, signal)
       } catch {
         // it ended by itself
       }
     }
-    for (let i = 0; i < waits && processesIn(name).length > 0; i++) pause(100)
+    for (let i = 0; i < waits && pids().length > 0; i++) pause(100)
   }
-}
-
-function remove(lab: Lab): void {
-  using host = new Host()
-  const failures: unknown[] = []
-  const attempt = (step: () => unknown) => {
-    try {
-      step()
-    } catch (error) {
-      failures.push(error)
-    }
-  }
-  for (const { config, ifName } of lab.attachments.toReversed())
-    attempt(() => delNetwork(config, { containerId: lab.name, netns: netnsPath(lab.name), ifName }, host))
-  attempt(() => removeResolvConf(lab.name))
-  attempt(() => deleteNamedNetns(lab.name))
-  if (failures.length > 0) {
-    const first = toCliError(failures[0], `cannot delete "${lab.name}" completely`)
-    throw new CliError(
-      first.kind,
-      first.message,
-      first.hint ?? `what remains is still recorded: run ns-net del ${lab.name} again`,
-    )
-  }
-  forgetLab(lab.name)
-  for (const { config } of lab.attachments) releaseNetwork(config, host)
 }

@@ -1,33 +1,71 @@
 import type { Command } from 'commander'
-import { positiveInteger, print, requireRoot, verb } from './verb.ts'
+import type { AddOptions } from '../commands/add.ts'
+import type { DelOptions } from '../commands/del.ts'
+import type { LsOptions } from '../commands/ls.ts'
+import { collect, positiveInteger, print, requireRoot, verb } from './verb.ts'
+
+/** commander tells `--no-net` as false, and its absence as true. */
+type AddFlags = Omit<AddOptions, 'net' | 'noNet'> & { readonly net: readonly string[] | boolean }
 
 /** The daily verbs: labs made, looked at, entered and removed. */
 export function labVerbs(program: Command): void {
   verb(program, 'Labs', 'add', 'create a lab: a namespace with address, gateway, NAT and DNS', [
     'sudo ns-net add web',
-    'sudo ns-net add web --conf conf-examples/bridge.conflist',
+    'sudo ns-net add db --net back:ip=10.20.0.9 --net default -p 5432:5432',
+    'sudo ns-net add pair --ptp --subnet 10.0.0.0/24 --ip 10.0.0.2',
   ])
     .alias('create')
     .argument('<name>')
-    .option('--conf <file>', 'a CNI conflist instead of the default network')
-    .action(async (name: string, options: { conf?: string }, command: Command) => {
+    .option('--net <network>', 'NAME[:ip=A,if=NAME,mac=M,mtu=N]; may be repeated (default: default)', collect)
+    .option('--no-net', 'no network: nothing but lo')
+    .option('--subnet <cidr>', 'a network of its own with this range')
+    .option('--ptp', 'with --subnet: a routed link instead of a bridge')
+    .option('--conf <file>', 'a CNI conflist instead of a network')
+    .option('--ip <address>', 'a fixed address')
+    .option('--mac <mac>', 'a fixed MAC address')
+    .option('--mtu <n>', 'bytes', positiveInteger)
+    .option('--if <name>', 'the interface inside (default: eth0)')
+    .option('-p, --publish <port>', '[HOSTIP:]HOSTPORT:PORT[/tcp|udp|sctp]; may be repeated', collect)
+    .option('--internal', 'no way out: neither default route nor NAT')
+    .option('--dns <address>', 'name server; may be repeated', collect)
+    .option('--label <key=value>', 'for ls -l and del -l; may be repeated', collect)
+    .option('--if-not-exists', 'leave a lab of that name as it is')
+    .action(async (name: string, { net, ...options }: AddFlags, command: Command) => {
       requireRoot('add')
-      print(await (await import('../commands/add.ts')).add(name, options), command)
+      const networks = net === false ? { noNet: true } : { net: net === true ? undefined : net }
+      print((await import('../commands/add.ts')).add(name, { ...options, ...networks }), command)
     })
-  verb(program, 'Labs', 'del', 'detach and remove a lab; nothing is left behind', ['sudo ns-net del web'])
+  verb(program, 'Labs', 'del', 'detach and remove labs; nothing is left behind', [
+    'sudo ns-net del web',
+    'sudo ns-net del --all',
+  ])
     .alias('rm')
     .alias('delete')
-    .argument('<name>')
+    .argument('[name...]')
     .option('--kill', 'end the processes inside first')
     .option('--force', 'delete although processes run inside')
-    .action(async (name: string, options: { kill?: boolean; force?: boolean }, command: Command) => {
+    .option('--all', 'every lab')
+    .option('-l, --selector <key=value>', 'labs with this label; may be repeated', collect)
+    .option('--ignore-missing', 'a name that is no lab is no error')
+    .action(async (names: string[], options: DelOptions, command: Command) => {
       requireRoot('del')
-      print(await (await import('../commands/del.ts')).del(name, options), command)
+      print((await import('../commands/del.ts')).del(names, options), command)
     })
   verb(program, 'Labs', 'ls', 'list labs and other named namespaces', ['ns-net ls', 'ns-net ls --json'])
     .alias('list')
-    .action(async (_options: object, command: Command) => {
-      print(await (await import('../commands/ls.ts')).ls(), command)
+    .option('-l, --selector <key=value>', 'labs with this label; may be repeated', collect)
+    .action(async (options: LsOptions, command: Command) => {
+      print((await import('../commands/ls.ts')).ls(options), command)
+    })
+  verb(program, 'Labs', 'adopt', 'take over a namespace that somebody else made', [
+    'sudo ns-net adopt old',
+    'sudo ns-net adopt pid:1234 box',
+  ])
+    .argument('<target>', 'NAME as ip netns lists it, pid:N or path:FILE')
+    .argument('[name]', 'the name of the lab')
+    .action(async (target: string, name: string | undefined, _options: object, command: Command) => {
+      requireRoot('adopt')
+      print((await import('../commands/adopt.ts')).adopt(target, name), command)
     })
   verb(program, 'Labs', 'show', 'links, addresses, routes, DNS, processes and drift of a lab', ['sudo ns-net show web'])
     .alias('inspect')

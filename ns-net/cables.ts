@@ -1,0 +1,156 @@
+import { isKernelError } from '../netlink-lib/errors.ts'
+import { type Cidr, cidr } from '../netlink-lib/ip.ts'
+import type { Link } from '../netlink-lib/route/link.ts'
+import type { Container, Host } from '../plugins/contract/host.ts'
+import { CliError, toCliError } from './errors.ts'
+import { listLabs, listNetnsNames, netnsPath } from './labs.ts'
+import { parseTarget } from './targets.ts'
+
+/**
+ * Direct cables between two places: a veth pair with one end in each. Nothing is recorded: both ends carry an alias that
+ * names both, `ns-net-cable:web:eth1:r1:eth4`, and a cable is gone when one of its places is.
+ */
+export interface End {
+  /** A lab, or `host`. */
+  readonly place: string
+  readonly ifName: string
+}
+
+export interface Cable {
+  readonly a: End
+  readonly b: End
+  readonly up: boolean
+}
+
+const prefix = 'ns-net-cable:'
+const aliasOf = (a: End, b: End): string => `${prefix}${a.place}:${a.ifName}:${b.place}:${b.ifName}`
+
+function readAlias(alias: string | undefined): [End, End] | undefined {
+  if (!alias?.startsWith(prefix)) return undefined
+  const [one, oneIf, other, otherIf] = alias.slice(prefix.length).split(':')
+  if (!one || !oneIf || !other || !otherIf) return undefined
+  return [
+    { place: one, ifName: oneIf },
+    { place: other, ifName: otherIf },
+  ]
+}
+
+/** `PLACE` or `PLACE:IF`; without a name the first free ethN is taken. */
+export function parseEnd(text: string): { place: string; ifName?: string } {
+  const [place = '', ifName] = text.split(':')
+  if (place !== 'host') parseTarget(place)
+  if (ifName !== undefined && !/^[\w.@+-]{1,15}$/.test(ifName))
+    throw new CliError('usage', `bad interface name "${ifName}"`, 'at most 15 letters, digits, "_", ".", "-"')
+  return { place, ifName }
+}
+
+const pathOf = (place: string): string => (place === 'host' ? '/proc/thread-self/ns/net' : netnsPath(place))
+
+export const openPlace = (host: Host, place: string): Container => host.openContainer(pathOf(place))
+
+function freeName(container: Container): string {
+  const names = new Set(container.route.listLinks().map(({ name }) => name))
+  for (let n = 0; ; n++) if (!names.has(`eth${n}`)) return `eth${n}`
+}
+
+/** Plugs a cable in, both ends up, with an address for each end where given. */
+export function addCable(
+  host: Host,
+  [one, other]: readonly [ReturnType<typeof parseEnd>, ReturnType<typeof parseEnd>],
+  { addresses = [], mtu }: { readonly addresses?: readonly (string | undefined)[]; readonly mtu?: number } = {},
+): Cable {
+  const parsed = addresses.map((address) => (address === undefined ? undefined : parseAddress(address)))
+  using near = openPlace(host, one.place)
+  using far = openPlace(host, other.place)
+  const a = { place: one.place, ifName: one.ifName ?? freeName(near) }
+  const b = { place: other.place, ifName: other.ifName ?? freeName(far) }
+  if (a.place === b.place && a.ifName === b.ifName)
+    throw new CliError('usage', `both ends of the cable are ${a.place}:${a.ifName}`)
+  const alias = aliasOf(a, b)
+  try {
+    near.route.createVeth({ name: a.ifName, mtu, peer: { name: b.ifName, mtu, netnsFd: far.netns.fd } })
+  } catch (error) {
+    const taken = isKernelError(error, 'EEXIST')
+    const who = near.route.findLink(a.ifName) ? a : b
+    throw taken ? new CliError('conflict', `"${who.place}" has an interface ${who.ifName} already`) : toCliError(error)
+  }
+  try {
+    for (const [i, [container, { ifName }]] of (
+      [
+        [near, a],
+        [far, b],
+      ] as const
+    ).entries()) {
+      const link = container.route.getLink(ifName)
+      if (parsed[i]) container.route.addAddress(link, parsed[i])
+      container.route.setLink(link, { alias, up: true })
+    }
+  } catch (error) {
+    near.route.deleteLink(a.ifName)
+    throw toCliError(error, `cannot connect ${a.place}:${a.ifName} and ${b.place}:${b.ifName}`)
+  }
+  return { a, b, up: true }
+}
+
+function parseAddress(text: string): Cidr {
+  try {
+    return cidr(text)
+  } catch {
+    throw new CliError('usage', `"${text}" is no address with prefix length`, 'as 172.16.0.1/30')
+  }
+}
+
+/** Every cable, found by the aliases in the labs. */
+export function listCables(host: Host): Cable[] {
+  const pinned = new Set(listNetnsNames())
+  const found = new Map<string, Cable>()
+  for (const name of listLabs()
+    .map((lab) => lab.name)
+    .filter((each) => pinned.has(each))) {
+    using container = openPlace(host, name)
+    for (const { alias, up } of container.route.listLinks()) {
+      const ends = readAlias(alias)
+      if (!ends || !alias) continue
+      const other = found.get(alias)
+      found.set(alias, { a: ends[0], b: ends[1], up: up && (other?.up ?? true) })
+    }
+  }
+  return [...found.values()]
+}
+
+/** Pulls a cable out for good; a link that is no cable of ours is refused. */
+export function deleteCable(host: Host, end: End): void {
+  using container = openPlace(host, end.place)
+  const link = requireLink(container, end)
+  if (!readAlias(link.alias))
+    throw new CliError(
+      'conflict',
+      `${end.place}:${end.ifName} is no cable of ns-net`,
+      'ns-net link ls shows cables; an attachment goes with ns-net detach',
+    )
+  container.route.deleteLink(link.index)
+}
+
+/**
+ * A failed and a mended link. Of an attachment the end on the host goes down, so that inside addresses and routes stay
+ * and only the carrier is lost; of any other link the end itself.
+ */
+export function switchLink(host: Host, end: End, up: boolean): void {
+  using container = openPlace(host, end.place)
+  const link = requireLink(container, end)
+  const outer = link.alias || end.place === 'host' ? undefined : outerEnd(host, end, link)
+  if (outer) host.route.setLink(outer, { up })
+  else container.route.setLink(link, { up })
+}
+
+/** The end on the host of an attachment's link: it carries the attachment's mark. */
+function outerEnd(host: Host, { place, ifName }: End, { peerIndex }: Link): Link | undefined {
+  const outer = peerIndex === undefined ? undefined : host.route.findLink(peerIndex)
+  return outer?.alias?.startsWith('ns-net:') && outer.alias.endsWith(`:${place}:${ifName}`) ? outer : undefined
+}
+
+function requireLink(container: Container, { place, ifName }: End): Link {
+  const link = container.route.findLink(ifName)
+  if (link) return link
+  throw new CliError('notFound', `"${place}" has no interface "${ifName}"`, `ns-net show ${place}`)
+}

@@ -1,0 +1,184 @@
+import { createNamedNetns, deleteNamedNetns } from '../netlink-lib/netns.ts'
+import { messageOf } from '../plugins/contract/errors.ts'
+import type { Host } from '../plugins/contract/host.ts'
+import type { Result } from '../plugins/contract/result.ts'
+import { type AttachmentSpec, attach, detach, planAttachment, publishesPorts, targetOf } from './attachments.ts'
+import { CliError, toCliError } from './errors.ts'
+import { addToHosts, removeEtc, rewriteHosts, writeEtc } from './etc.ts'
+import { findLab, forgetLab, type Lab, type LabAttachment, listNetnsNames, writeLab } from './labs.ts'
+import { releaseNetwork } from './networks.ts'
+import type { PortMapping } from './port-mappings.ts'
+import { changeCapabilities } from './runtime.ts'
+
+/** Labs come into being, change and go. Every change is whole or not at all; the caller holds the lock. */
+
+export interface LabSpec {
+  readonly name: string
+  readonly attachments: readonly AttachmentSpec[]
+  readonly labels?: Readonly<Record<string, string>>
+  readonly dns?: readonly string[]
+}
+
+type Undo = [what: string, action: () => unknown][]
+
+/** Runs `work`; when it throws, what it has pushed is undone, newest first, and the error is told as `what`. */
+function wholly<T>(what: string, host: Host, work: (undo: Undo) => T): T {
+  const undo: Undo = []
+  try {
+    return work(undo)
+  } catch (error) {
+    for (const [step, action] of undo.reverse()) {
+      try {
+        action()
+      } catch (failure) {
+        host.warn(`ns-net: rollback: cannot ${step}: ${messageOf(failure)}`)
+      }
+    }
+    throw toCliError(error, what)
+  }
+}
+
+/** Makes a namespace and attaches it. */
+export function createLab(spec: LabSpec, host: Host): Lab {
+  const { name } = spec
+  refuseTaken(name)
+  return wholly(`cannot add "${name}"`, host, (undo) => {
+    const planned: LabAttachment[] = []
+    for (const each of spec.attachments) planned.push(planAttachment({ name, attachments: planned }, each))
+    const lab: Lab = { name, created: new Date().toISOString(), attachments: planned, ...optional(spec) }
+    for (const { network } of spec.attachments) undo.push(['release network', () => releaseNetwork(network, host)])
+    // The record comes first: whatever happens from here on, `ns-net del` knows what to take back.
+    undo.push(['forget lab', () => forgetLab(name)])
+    writeLab(lab)
+    undo.push(['delete namespace', () => deleteNamedNetns(name)])
+    createNamedNetns(name)
+    const made: LabAttachment[] = []
+    let first: Result | undefined
+    for (const each of planned) {
+      const { attachment, result } = attach(name, each, host)
+      undo.push([`detach ${each.network}`, () => detach(name, each, host)])
+      made.push(attachment)
+      first ??= result
+    }
+    if (planned.length === 0) raiseLoopback(name, host)
+    undo.push(['remove files in /etc/netns', () => removeEtc(name)])
+    writeEtc(name, spec.dns ? { nameservers: [...spec.dns] } : first?.dns)
+    const complete = { ...lab, attachments: made }
+    writeLab(complete)
+    addToHosts(complete)
+    return complete
+  })
+}
+
+const optional = ({ labels, dns }: LabSpec): Pick<Lab, 'labels' | 'dns'> => ({
+  ...(labels && Object.keys(labels).length > 0 && { labels }),
+  ...(dns && dns.length > 0 && { dns }),
+})
+
+function refuseTaken(name: string): void {
+  if (findLab(name))
+    throw new CliError('conflict', `lab "${name}" already exists`, `ns-net show ${name}, or ns-net del ${name}`)
+  if (listNetnsNames().includes(name))
+    throw new CliError(
+      'conflict',
+      `a network namespace "${name}" already exists and was not made by ns-net`,
+      `choose another name, take it over: ns-net adopt ${name}, or remove it: ip netns del ${name}`,
+    )
+}
+
+/** What the loopback plugin does, for a lab without any network. */
+function raiseLoopback(name: string, host: Host): void {
+  using container = host.openContainer(`/run/netns/${name}`)
+  container.route.setLink(container.route.getLink('lo'), { up: true })
+}
+
+/** One network more. */
+export function attachLab(lab: Lab, spec: AttachmentSpec, host: Host): Lab {
+  return wholly(`cannot attach "${lab.name}"`, host, (undo) => {
+    const planned = planAttachment(lab, spec)
+    undo.push(['release network', () => releaseNetwork(spec.network, host)])
+    undo.push(['restore record', () => writeLab(lab)])
+    writeLab({ ...lab, attachments: [...lab.attachments, planned] })
+    undo.push([`detach ${planned.network}`, () => detach(lab.name, planned, host)])
+    const { attachment } = attach(lab.name, planned, host)
+    return store({ ...lab, attachments: [...lab.attachments, attachment] })
+  })
+}
+
+/** One network less; `which` is its name or the interface's. */
+export function detachLab(lab: Lab, which: string, host: Host): Lab {
+  const found = lab.attachments.find(({ network, ifName }) => network === which || ifName === which)
+  if (!found)
+    throw new CliError(
+      'notFound',
+      `"${lab.name}" is not attached to "${which}"`,
+      `ns-net show ${lab.name} lists its networks`,
+    )
+  try {
+    detach(lab.name, found, host)
+  } catch (error) {
+    throw toCliError(error, `cannot detach "${lab.name}" from "${found.network}" completely`)
+  }
+  const rest = store({ ...lab, attachments: lab.attachments.filter((each) => each !== found) })
+  releaseNetwork(found.config, host)
+  return rest
+}
+
+/** Publishes these ports of an attachment and no others. */
+export function republish(lab: Lab, attachment: LabAttachment, ports: readonly PortMapping[], host: Host): Lab {
+  const { ports: _, ...bare } = attachment
+  const changed: LabAttachment = ports.length > 0 ? { ...bare, ports } : bare
+  try {
+    const targets = [targetOf(lab.name, attachment), targetOf(lab.name, changed)] as const
+    changeCapabilities(attachment.config, targets, publishesPorts, host)
+  } catch (error) {
+    throw toCliError(error, `cannot change the ports of "${lab.name}"`)
+  }
+  const next = { ...lab, attachments: lab.attachments.map((each) => (each === attachment ? changed : each)) }
+  writeLab(next)
+  return next
+}
+
+/** Records a changed lab and its new addresses. */
+export function store(lab: Lab): Lab {
+  writeLab(lab)
+  rewriteHosts()
+  return lab
+}
+
+/** Detaches and removes labs. Steps that fail do not stop the others; the record stays until all of a lab is gone. */
+export function removeLabs(labs: readonly Lab[], host: Host): void {
+  const failures: CliError[] = []
+  for (const lab of labs) {
+    const failure = removeOne(lab, host)
+    if (failure) failures.push(failure)
+  }
+  rewriteHosts()
+  const networks = new Map(labs.flatMap(({ attachments }) => attachments.map(({ config }) => [config.name, config])))
+  for (const config of networks.values()) releaseNetwork(config, host)
+  const [first] = failures
+  if (first)
+    throw failures.length === 1 ? first : new CliError('failed', failures.map(({ message }) => message).join('; '))
+}
+
+function removeOne(lab: Lab, host: Host): CliError | undefined {
+  const { name } = lab
+  const failures: unknown[] = []
+  const attempt = (step: () => unknown) => {
+    try {
+      step()
+    } catch (error) {
+      failures.push(error)
+    }
+  }
+  for (const attachment of lab.attachments.toReversed()) attempt(() => detach(name, attachment, host))
+  attempt(() => removeEtc(name))
+  attempt(() => deleteNamedNetns(name))
+  if (failures.length === 0) {
+    forgetLab(name)
+    return undefined
+  }
+  const first = toCliError(failures[0], `cannot delete "${name}" completely`)
+  const hint = first.hint ?? `what remains is still recorded: run ns-net del ${name} again`
+  return new CliError(first.kind, first.message, hint)
+}
