@@ -131,6 +131,13 @@ export function deleteCable(host: Host, end: End): void {
   container.route.deleteLink(link.index)
 }
 
+/** All cables of a lab that goes; the end of a namespace would take them too, but only some time later. */
+export function unplugCables(host: Host, place: string): void {
+  using container = host.findContainer(netnsPath(place))
+  for (const { alias, index } of container?.route.listLinks() ?? [])
+    if (readAlias(alias)) container?.route.deleteLink(index)
+}
+
 /**
  * A failed and a mended link. Of an attachment the end on the host goes down, so that inside addresses and routes stay
  * and only the carrier is lost; of any other link the end itself.

@@ -3,6 +3,7 @@ import { messageOf } from '../plugins/contract/errors.ts'
 import type { Host } from '../plugins/contract/host.ts'
 import type { Result } from '../plugins/contract/result.ts'
 import { type AttachmentSpec, attach, detach, planAttachment, publishesPorts, targetOf } from './attachments.ts'
+import { unplugCables } from './cables.ts'
 import { CliError, toCliError } from './errors.ts'
 import { addToHosts, removeEtc, rewriteHosts, writeEtc } from './etc.ts'
 import { findLab, forgetLab, type Lab, type LabAttachment, listNetnsNames, writeLab } from './labs.ts'
@@ -172,6 +173,7 @@ function removeOne(lab: Lab, host: Host): CliError | undefined {
     }
   }
   for (const attachment of lab.attachments.toReversed()) attempt(() => detach(name, attachment, host))
+  attempt(() => unplugCables(host, name))
   attempt(() => removeEtc(name))
   attempt(() => deleteNamedNetns(name))
   if (failures.length === 0) {
