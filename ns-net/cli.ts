@@ -11,8 +11,7 @@ import { labVerbs } from './verbs/labs.ts'
 import { networkVerbs } from './verbs/networks.ts'
 import { seeingVerbs } from './verbs/seeing.ts'
 import { groups } from './verbs/verb.ts'
-
-declare const NS_NET_VERSION: string | undefined // defined by scripts/build.mjs
+import { version } from './version.ts'
 
 /** The ns-net command: arguments to verbs, reports and errors to text and exit codes. */
 export async function runCli(argv: readonly string[]): Promise<void> {
@@ -32,8 +31,6 @@ function wantsJson(argv: readonly string[]): boolean {
   const end = argv.indexOf('--')
   return argv.slice(0, end < 0 ? undefined : end).includes('--json')
 }
-
-export const version = (): string => (typeof NS_NET_VERSION === 'undefined' ? 'development' : NS_NET_VERSION)
 
 export function createProgram(): Command {
   const program = new Command('ns-net')
@@ -78,7 +75,7 @@ ${lines.join('\n')}
 
   --json          print JSON (every verb)
   -V, --version   print the version
-  -h, --help      this page; ns-net VERB --help has the verb's options and an example
+  -h, --help      this page; ns-net VERB --help has options and an example
 
 Example:
   $ sudo ns-net add web
