@@ -151,6 +151,7 @@ function call(command: Command, plugin: Plugin<never>, config: object, id: strin
 /** A host with one attachment already, so that what is shared (bridge, table, forwarding) is there before and after. */
 function hostInUse(plugin: Plugin<never>, config: object): Host {
   const host = createHost()
+  for (const name of ['iptables', 'ip6tables']) host.run([name, '-P', 'FORWARD', 'DROP'])
   const isLinked = 'prevResult' in config && config.prevResult === linked
   for (const n of [0, 1]) {
     host.addContainer(`c${n}`)

@@ -183,10 +183,34 @@ test('an ADD that is refused leaves nothing', (context) => {
   refused('Required prevResult missing', { config: { ...bare, ...both } })
   refused('incompatible CNI versions', { config: config(both, { cniVersion: '0.2.0' }) })
   host.sh('tc qdisc add dev v1 ingress')
-  refused('create ingress qdisc of v1: EEXIST')
+  refused('limited already: "v1" has an ingress qdisc')
   host.sh('tc qdisc delete dev v1 ingress; tc qdisc add dev v1 root tbf rate 1mbit burst 10000 limit 20000')
-  refused('limit to 1250000 bytes/s, burst 125000 bytes, v1: EEXIST')
+  refused('limited already: "v1" has a root qdisc')
 })
+
+test.for([
+  ['both directions', both, /: link "bwp[0-9a-f]{12}" exists on the host$/],
+  ['inwards', { ingressRate: 8_000_000, ingressBurst: 80_000 }, /: "v1" has a root qdisc$/],
+  ['outwards', { egressRate: 8_000_000, egressBurst: 80_000 }, /: link "bwp[0-9a-f]{12}" exists on the host$/],
+] as const)(
+  'a second ADD of an attachment is a conflict, and the first one stays: %s',
+  ([, limits, obstacle], context) => {
+    requireTool('tc', context)
+    const { host } = prepare()
+    using _ = host
+    const before = state(host)
+    call(host, 'ADD', limits)
+    const limited = state(host)
+    const { json } = call(host, 'ADD', limits, { expectFailure: true })
+    expect(json).toMatchObject({ code: 103, msg: expect.stringMatching(obstacle) })
+    expect(json.msg).toMatch(/^interface eth0 of container c1 in network "lab" is limited already: /)
+    expect(json.details).toMatch(/^an earlier ADD was not undone: run DEL first/)
+    expect(state(host)).toEqual(limited)
+    call(host, 'CHECK', limits)
+    call(host, 'DEL', limits)
+    expect(state(host)).toEqual(before)
+  },
+)
 
 /** Seconds that 1.5 MB take from one place to the other. */
 function transfer(host: Host, direction: 'in' | 'out'): number {

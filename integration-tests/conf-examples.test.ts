@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, type TestContext, test } from 'vitest'
+import { sourceSeen, tellAddress } from './echo-server.ts'
 import { createHost, executables, type Host, type Place, requireTool } from './host.ts'
 
 /*
@@ -217,6 +218,18 @@ const expectations: Readonly<Record<string, Expectation>> = {
     outside: [4],
     forwarding: [4],
   },
+  'nat-snat': {
+    addresses: ['10.11.19.2/24'],
+    gateways: ['10.11.19.1'],
+    routes: [['default', '10.11.19.1'], ['10.11.19.0/24']],
+    outside: [4],
+    forwarding: [4],
+    tools: ['iptables'],
+    before(host) {
+      host.run(['ip', 'address', 'add', '192.0.2.10/32', 'dev', 'lo'])
+      dropForwarded(host)
+    },
+  },
   podman: {
     addresses: ['10.11.18.2/24'],
     gateways: ['10.11.18.1'],
@@ -292,6 +305,7 @@ interface Connected {
 const tablesOf: Readonly<Record<string, readonly string[]>> = {
   'bridge-iptables': ['nat POSTROUTING'],
   firewall: ['filter FORWARD'],
+  'nat-snat': ['filter FORWARD'],
   podman: ['filter FORWARD'],
 }
 
@@ -464,6 +478,16 @@ test('nat-chained: an exempt destination sees the own address of the container',
   expect(reaches(host, '198.51.100.1')).toBe(false) // it gets the ping, and has no way back to 10.11.11.2
   outside.run(['ip', 'route', 'add', '10.11.11.0/24', 'via', '192.0.2.1'])
   expect(reaches(host, '198.51.100.1')).toBe(true)
+})
+
+test('nat-snat: outside sees the source that the configuration names', (context) => {
+  requireTool('socat', context)
+  const { host, outside } = hostFor('nat-snat', context)
+  using _ = host
+  tellAddress(outside)
+  host.run([`${executables}/ns-net`, 'add', 'lab', '--conf', `${folder}/nat-snat.conflist`])
+  const inside: Place = { ...host, run: (command, options) => host.run([...lab, ...command], options) }
+  expect(sourceSeen(inside, '192.0.2.2')).toBe('192.0.2.10')
 })
 
 test('firewall: where forwarded packets are dropped, nothing gets out without it', (context) => {

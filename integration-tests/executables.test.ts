@@ -28,16 +28,3 @@ test('the folder of executables is enough: no Node, no node_modules, nothing unp
   expect(container.json(['ip', '-json', 'link', 'show', 'up'])).toMatchObject([{ ifname: 'lo' }])
   expect(host.run(['ls', '-A', '/tmp']).stdout).toBe('')
 })
-
-test('an image without koffi.node beside it says what is missing', () => {
-  using host = hostWithExecutablesOnly()
-  const { path: netns } = host.addContainer('web')
-  host.run(['rm', '/run/cni/koffi.node'])
-  const call = { containerId: 'web', netns, ifName: 'lo', expectFailure: true }
-  const { status, json } = host.cni('loopback', 'ADD', {
-    config: { cniVersion: '1.0.0', name: 'lo', type: 'loopback' },
-    ...call,
-  })
-  expect(status).toBe(1)
-  expect(JSON.stringify(json)).toContain('/run/cni/koffi.node')
-})

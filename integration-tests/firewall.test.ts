@@ -1,5 +1,4 @@
-import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import {
@@ -11,22 +10,23 @@ import {
   referencePlugins,
   requireTool,
 } from './host.ts'
+import {
+  createPrograms,
+  dropForwarded as dropForwardedBy,
+  type Programs,
+  savedRules,
+  useVariant,
+  variants,
+} from './programs.ts'
 
-/** Programs called iptables… of one variant, first in PATH. */
-let programs: string
+let programs: Programs
 beforeEach(() => {
-  programs = mkdtempSync(join(tmpdir(), 'ns-net-firewall-'))
+  programs = createPrograms()
 })
-afterEach(() => rmSync(programs, { recursive: true }))
+afterEach(() => programs[Symbol.dispose]())
 
-const iptablesNames = ['iptables', 'ip6tables'].flatMap((name) => [name, `${name}-save`, `${name}-restore`])
-
-function useVariant(program: string): void {
-  for (const name of iptablesNames) symlinkSync(program, join(programs, name))
-}
-
-/** `work` with PATH leading to the chosen programs first. */
-const env = () => ({ PATH: `${programs}:${process.env.PATH}:/usr/sbin:/sbin` })
+const save = (host: Host, table?: string) => savedRules(host, programs, table)
+const dropForwarded = (host: Host) => dropForwardedBy(host, programs)
 
 const bridgeConfig = (n: number) => ({
   cniVersion: '1.0.0',
@@ -56,12 +56,12 @@ function attach(host: Host, name: string, network: number): Attached {
 function firewall(host: Host, command: string, container: Attached, keys: object = {}, options: Partial<CniCall> = {}) {
   const { call, network, prevResult } = container
   const config = { cniVersion: '1.0.0', name: `lab${network}`, type: 'firewall', ...keys, prevResult }
-  return host.cni('firewall', command, { ...call, config, env: env(), ...options })
+  return host.cni('firewall', command, { ...call, config, env: programs.env, ...options })
 }
 
 const collect = (host: Host, network: string, valid: object[]) => {
   const config = { cniVersion: '1.1.0', name: network, type: 'firewall', 'cni.dev/valid-attachments': valid }
-  return host.cni('firewall', 'GC', { config, env: env() })
+  return host.cni('firewall', 'GC', { config, env: programs.env })
 }
 
 /** Which of the addresses answer, all asked at the same time: the silent ones take a second. */
@@ -76,19 +76,7 @@ function answers(host: Host, questions: readonly (readonly [from: Container, to:
   return questions.map((_question, i) => answered.includes(String(i)))
 }
 
-const save = (host: Host, table = 'filter') =>
-  ['iptables-save', 'ip6tables-save']
-    .map((name) => host.run([name, '-t', table], { env: env() }).stdout)
-    .join('')
-    .split('\n')
-    .filter((line) => /^(:|-A)/.test(line))
-    .map((line) => line.replace(/ \[\d+:\d+\]$/, ''))
-
 const nft = (host: Host) => host.run(['nft', 'list', 'table', 'inet', 'ns-net-firewall'], { expectFailure: 'maybe' })
-
-function dropForwarded(host: Host): void {
-  for (const name of ['iptables', 'ip6tables']) host.run([name, '-P', 'FORWARD', 'DROP'], { env: env() })
-}
 
 /** Two containers on br1, one on br2, and who reaches whom by IPv4 and IPv6; outside knows none of them. */
 function reachability(host: Host, [a, a2, b]: readonly [Attached, Attached, Attached]) {
@@ -125,10 +113,10 @@ function bridgeCallsIptables(host: Host, on: boolean): void {
     host.sh(`echo ${Number(on)} >/proc/sys/net/bridge/bridge-nf-call-${name} || true`)
 }
 
-describe.each(['nft', 'legacy'] as const)('iptables variant %s', (variant) => {
+describe.each(variants)('iptables variant %s', (variant) => {
   beforeEach((context) => {
     requireTool('ping', context)
-    useVariant(requireTool(`xtables-${variant}-multi`, context))
+    useVariant(programs, variant, context)
   })
 
   test.each([
@@ -182,7 +170,7 @@ describe.each(['nft', 'legacy'] as const)('iptables variant %s', (variant) => {
     const [a, a2, b] = containers
     for (const container of containers)
       firewall(host, 'ADD', container, { backend: 'iptables', iptablesAdminChainName: 'MY-RULES' })
-    host.run(['iptables', '-A', 'MY-RULES', '-d', '192.0.2.0/24', '-j', 'DROP'], { env: env() })
+    host.run(['iptables', '-A', 'MY-RULES', '-d', '192.0.2.0/24', '-j', 'DROP'], { env: programs.env })
     expect(reachability(host, containers)).toMatchObject({ outside: [false, true], otherBridge: yes })
     for (const container of [a, a2, b]) firewall(host, 'DEL', container)
     expect(save(host).filter((line) => line.includes('MY-RULES'))).toEqual([
@@ -197,7 +185,7 @@ describe.each(['nft', 'legacy'] as const)('iptables variant %s', (variant) => {
     using _ = host
     dropForwarded(host)
     host.run(['iptables-restore', '--noflush'], {
-      env: env(),
+      env: programs.env,
       input: '*filter\n:DOCKER-USER -\n-A FORWARD -j DOCKER-USER\n-A DOCKER-USER -d 192.0.2.0/24 -j DROP\nCOMMIT\n',
     })
     for (const container of containers) firewall(host, 'ADD', container)
@@ -230,7 +218,7 @@ describe.each(['nft', 'legacy'] as const)('iptables variant %s', (variant) => {
       ['-D NS-NET-FORWARD 3', 'filter rule "-A NS-NET-FORWARD -s 10.1.0.0/24 -i br1'],
       ['-F', 'filter rule'],
     ]) {
-      host.run(['iptables', ...line!.split(' ')], { env: env() })
+      host.run(['iptables', ...line!.split(' ')], { env: programs.env })
       fails(message!)
       firewall(host, 'ADD', a2, keys)
       firewall(host, 'CHECK', a, keys)
@@ -257,7 +245,7 @@ describe.each(['nft', 'legacy'] as const)('iptables variant %s', (variant) => {
         `export CNI_COMMAND=${command} CNI_IFNAME=eth0 CNI_NETNS=/run/netns/none CNI_PATH=${executables}
         ${Array.from({ length: 12 }, (_each, n) => `(echo '${JSON.stringify(config(n))}' | CNI_CONTAINERID=c${n} ${executables}/firewall >/run/out.${n} || cat /run/out.${n} >>/run/failed) &`).join('\n')}
         wait; [ ! -s /run/failed ] || { cat /run/failed; exit 1; }`,
-        { env: env() },
+        { env: programs.env },
       )
     for (const _time of [1, 2, 3]) {
       all('ADD')
@@ -272,9 +260,7 @@ describe.each(['nft', 'legacy'] as const)('iptables variant %s', (variant) => {
     using _ = host
     dropForwarded(host) // iptables' own tables appear at its first use
     const before = [save(host), host.snapshot()]
-    rmSync(join(programs, 'ip6tables-restore'))
-    const broken = join(programs, 'ip6tables-restore')
-    writeFileSync(broken, '#!/bin/sh\necho no module >&2; exit 3\n', { mode: 0o755 })
+    programs.replace('ip6tables-restore', 'echo no module >&2; exit 3')
     const { json } = firewall(host, 'ADD', containers[0], { backend: 'iptables' }, { expectFailure: true })
     expect(json).toMatchObject({ code: 100, msg: 'ip6tables-restore --noflush -w 5: exit 3: no module' })
     expect([save(host), host.snapshot()]).toEqual(before)
@@ -355,9 +341,8 @@ test('firewalld: subnets become sources of the zone by its own program; not runn
   const fails = firewall(host, 'ADD', containers[0], { backend: 'firewalld' }, { expectFailure: true })
   expect(fails.json).toMatchObject({ code: 50, details: expect.stringContaining('install firewall-cmd') })
 
-  const log = join(programs, 'log')
-  const script = `#!/bin/sh\necho "$@" >>${log}\n`
-  writeFileSync(join(programs, 'firewall-cmd'), script, { mode: 0o755 })
+  const log = join(programs.folder, 'log')
+  programs.replace('firewall-cmd', `echo "$@" >>${log}`)
   writeFileSync(log, '')
   const asked = () =>
     host
@@ -381,10 +366,7 @@ test('firewalld: subnets become sources of the zone by its own program; not runn
   firewall(host, 'ADD', containers[2])
   expect(asked()[0]).toBe('--zone=trusted --add-source=10.2.0.0/24')
 
-  writeFileSync(
-    join(programs, 'firewall-cmd'),
-    '#!/bin/sh\necho "Error: ZONE_CONFLICT: is bound to public" >&2; exit 26\n',
-  )
+  programs.replace('firewall-cmd', 'echo "Error: ZONE_CONFLICT: is bound to public" >&2; exit 26')
   const conflict = firewall(host, 'ADD', containers[0], {}, { expectFailure: true })
   expect(conflict.json).toMatchObject({ code: 103, msg: expect.stringContaining('ZONE_CONFLICT') })
 })
@@ -392,7 +374,7 @@ test('firewalld: subnets become sources of the zone by its own program; not runn
 test('no result, no addresses, an old version', () => {
   using host = createHost()
   const container = host.addContainer('c1')
-  const call = { containerId: 'c1', netns: container.path, ifName: 'eth0', env: env() }
+  const call = { containerId: 'c1', netns: container.path, ifName: 'eth0', env: programs.env }
   const before = host.snapshot()
   const config = { cniVersion: '1.0.0', name: 'lab', type: 'firewall' }
   expect(host.cni('firewall', 'ADD', { ...call, config, expectFailure: true }).json.code).toBe(7)
@@ -403,4 +385,27 @@ test('no result, no addresses, an old version', () => {
   expect(host.snapshot()).toEqual(before)
   const { stdout } = host.cni('firewall', 'VERSION', { config })
   expect(JSON.parse(stdout).supportedVersions).toEqual(['0.4.0', '1.0.0', '1.1.0'])
+})
+
+test('STATUS: whether the backend that is asked for is there', () => {
+  using host = createHost()
+  const status = (backend: string) => {
+    const config = { cniVersion: '1.1.0', name: 'lab', type: 'firewall', backend }
+    const { json } = host.cni('firewall', 'STATUS', { config, env: programs.env, expectFailure: 'maybe' })
+    return json && [json.code, json.msg, json.details]
+  }
+  const unavailable = (what: RegExp, remedy: RegExp) => [50, expect.stringMatching(what), expect.stringMatching(remedy)]
+  expect(status('firewalld')).toEqual(unavailable(/firewalld is not running/, /install firewall-cmd/))
+  programs.replace('firewall-cmd', 'echo not running; exit 252')
+  expect(status('firewalld')).toEqual(unavailable(/firewalld is not running/, /start it/))
+  programs.replace('firewall-cmd', 'echo running')
+  for (const backend of ['firewalld', 'iptables', 'nftables', 'auto']) expect(status(backend)).toBeUndefined()
+
+  host.sh('mkdir /run/empty; for bin in /usr/sbin /sbin /usr/local/sbin; do mount --bind /run/empty $bin; done')
+  const missing = unavailable(/iptables or ip6tables is not installed/, /install iptables/)
+  expect(status('iptables')).toEqual(missing)
+  programs.replace('iptables', '')
+  expect(status('iptables')).toEqual(missing)
+  programs.replace('ip6tables', '')
+  for (const backend of ['iptables', 'nftables', 'auto']) expect(status(backend)).toBeUndefined()
 })

@@ -215,6 +215,45 @@ describe.each(Object.entries(subjects))('%s', (_name, { list, translates = false
     expect(state(host)).toEqual(before)
   })
 
+  // nat reads its backend and nonMasqueradeCIDRs on GC as on ADD.
+  if (list.length === 1)
+    test.each([
+      { mtu: 'large', vlan: 9999, isGateway: 'yes', hairpinMode: true, promiscMode: true, dns: 7 },
+      { bridge: 'a name of more than 15 bytes', ipMasq: 'yes', runtimeConfig: 'x', args: { cni: 7 } },
+      { vlanTrunk: [{ minID: 7 }], runtimeConfig: { mac: 'x', dns: 7 }, disableContainerInterface: true },
+      ...(JSON.stringify(list).includes('host-local') ? [{ ipam: { ...ipam, ranges: 'all', routes: 7 } }] : []),
+    ])('values that ADD would refuse do not stop it: %j', (change) => {
+      using host = createHost()
+      const [c1, c2] = ['c1', 'c2'].map((name) => host.addContainer(name)) as [Container, Container]
+      addList(host, list, c1)
+      const wanted = state(host)
+      addList(host, list, c2)
+      for (const { stdout } of gcList(host, list, { ...change, [valid]: validOf([c1]) })) expect(stdout).toBe('')
+      expect(state(host)).toEqual(wanted)
+    })
+
+  if (JSON.stringify(list).includes('host-local') && list.length === 1)
+    test.each([
+      ['text', 0],
+      [{ type: 7 }, 0],
+      [{ type: 'static', addresses: 'all' }, 0],
+      [undefined, 0],
+      [{ type: 'acme' }, 1],
+      [{ ...ipam, dataDir: 7 }, 1],
+    ])('without knowing the leases, links and rules go: ipam %j', (ipam, expected) => {
+      using host = createHost()
+      const [c1, c2] = ['c1', 'c2'].map((name) => host.addContainer(name)) as [Container, Container]
+      addList(host, list, c1)
+      const { files: _, ...wanted } = state(host)
+      addList(host, list, c2)
+      const [{ status, json }] = gcList(host, list, { ipam, [valid]: validOf([c1]) }, { expectFailure: 'maybe' }) as [
+        ReturnType<Host['cni']>,
+      ]
+      expect({ status, code: json?.code }).toEqual({ status: expected, code: expected ? 7 : undefined })
+      const { files: _1, ...rest } = state(host)
+      expect(rest).toEqual(wanted)
+    })
+
   if (JSON.stringify(list).includes('host-local'))
     test('leases that cannot be removed are reported, links and rules go all the same', () => {
       using host = createHost()

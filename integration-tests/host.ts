@@ -119,7 +119,8 @@ function execute(
     killSignal: 'SIGKILL',
     maxBuffer: 256 * 1024 * 1024,
   })
-  if (child.error)
+  // EPIPE: it ended without reading its input, as plugins do that are asked for VERSION.
+  if (child.error && (child.error as NodeJS.ErrnoException).code !== 'EPIPE')
     throw new Error(`${command.join(' ')}: ${child.error.message}\n${child.stdout ?? ''}${child.stderr ?? ''}`)
   const result = { status: child.status ?? 128, stdout: child.stdout, stderr: child.stderr }
   const { expectFailure = false } = options

@@ -360,15 +360,19 @@ test('a key with control characters', () => {
 })
 
 describe('variables that Bun reads before us', () => {
-  test.fails.each([
-    ['BUN_OPTIONS', '--help'],
-    ['BUN_OPTIONS', '--version'],
-    ['BUN_BE_BUN', '1'],
-  ])('%s=%s (known: a compiled image takes them for its own)', (name, value) => {
+  function expectVersion(name: string, value: string) {
     using host = fortress()
+    host.sh(`echo 'require("fs").writeFileSync("/tmp/pwned", "")' >/tmp/evil.js`)
     const { stdout } = callWith(host, 'bridge', { CNI_COMMAND: 'VERSION', [name]: value }, {})
     expect(parsed(stdout)?.supportedVersions).toContain('1.1.0')
-  })
+    host.run(['test', '-e', '/tmp/pwned'], { expectFailure: true })
+  }
+
+  test.each(['--help', '--version', '--nonsense', '--preload=/tmp/evil.js', '-e 1'])('BUN_OPTIONS=%s', (value) =>
+    expectVersion('BUN_OPTIONS', value),
+  )
+
+  test.fails('BUN_BE_BUN=1 (known: a compiled image takes it for its own)', () => expectVersion('BUN_BE_BUN', '1'))
 })
 
 test('files in the current directory that Bun would read', () => {

@@ -30,6 +30,7 @@ const subjects: Readonly<Record<string, (n: number) => Config>> = {
   'bridge with iptables': () => ({ ...bridge, ipMasqBackend: 'iptables' }),
   veth: () => veth,
   nat: (n) => ({ ...base, type: 'nat', prevResult: resultOf(n) }),
+  'nat where iptables drops': (n) => ({ ...base, type: 'nat', backend: 'nftables', prevResult: resultOf(n) }),
   'nat with iptables': (n) => ({ ...base, type: 'nat', backend: 'iptables', prevResult: resultOf(n) }),
 }
 
@@ -70,6 +71,7 @@ class Scene implements Disposable {
     readonly configOf: (n: number) => Config,
     others: number,
   ) {
+    for (const name of ['iptables', 'ip6tables']) this.host.run([name, '-P', 'FORWARD', 'DROP'])
     // The bridge and forwarding stay after the last attachment.
     this.del(this.add())
     for (let n = 0; n < others; n++) this.add()
@@ -178,11 +180,10 @@ function pointsOf(strace: string, scene: Scene, command: string, attachment: Att
     seen.set(systemCall, nth)
     return [{ systemCall, nth, line }]
   })
-  // Until the system calls library is there, the process is still starting.
-  const start = points.findIndex(({ line }) => line.includes('koffi.node'))
-  return points
-    .slice(start + 1)
-    .filter(({ systemCall, line }) => systemCall !== 'openat' || /O_CREAT|\/ns\/net|netns/.test(line))
+  const isOurs = ({ line }: Point) => /O_CREAT|\/ns\/net|netns/.test(line)
+  // Until the first file of ours is opened, the process is still starting.
+  const start = points.findIndex((point) => point.systemCall === 'openat' && isOurs(point))
+  return points.slice(start).filter((point) => point.systemCall !== 'openat' || isOurs(point))
 }
 
 const injected = (strace: string, { systemCall, nth }: Point) => [

@@ -1,5 +1,4 @@
-import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -9,28 +8,27 @@ import { iptablesMasquerade } from '../nat/masquerade-iptables.ts'
 import { type Cidr, cidr } from '../netlink-lib/ip.ts'
 import { Netns } from '../netlink-lib/netns.ts'
 import { createHost, type Host, requireTool } from './host.ts'
+import { createPrograms, type Programs, savedRules, useVariant, variants } from './programs.ts'
 
 const attachment = (containerId: string, network = 'lab'): Attachment => ({ network, containerId, ifName: 'eth0' })
 const addresses = (n: number): Cidr[] => [cidr(`10.7.0.${n}/24`), cidr(`fd00:7::${n.toString(16)}/64`)]
 
-describe.each(['nft', 'legacy'] as const)('iptables, variant %s', (variant) => {
-  let programs: string
+describe.each(variants)('iptables, variant %s', (variant) => {
+  let programs: Programs
   let root: string
   let path: string | undefined
 
   beforeEach((context) => {
-    const program = requireTool(`xtables-${variant}-multi`, context)
-    programs = mkdtempSync(join(tmpdir(), 'ns-net-iptables-'))
-    root = join(programs, 'nat')
-    for (const name of ['iptables', 'ip6tables'])
-      for (const suffix of ['', '-save', '-restore']) symlinkSync(program, join(programs, name + suffix))
+    programs = createPrograms()
+    useVariant(programs, variant, context)
+    root = join(programs.folder, 'nat')
     path = process.env.PATH
-    process.env.PATH = `${programs}:${path}`
+    process.env.PATH = programs.env.PATH
   })
 
   afterEach(() => {
     process.env.PATH = path
-    rmSync(programs, { recursive: true })
+    programs[Symbol.dispose]()
   })
 
   function inHost<T>(host: Host, work: (masquerade: Masquerade) => T): T {
@@ -43,15 +41,13 @@ describe.each(['nft', 'legacy'] as const)('iptables, variant %s', (variant) => {
 
   /** What the chosen variant has in its nat tables, without its own chains. */
   const rules = (host: Host) =>
-    ['iptables-save', 'ip6tables-save']
-      .flatMap((name) => host.run([join(programs, name), '-t', 'nat']).stdout.split('\n'))
-      .filter((line) => line.startsWith('-A') || line.startsWith(':NS-NET'))
+    savedRules(host, programs, 'nat').filter((line) => line.startsWith('-A') || line.startsWith(':NS-NET'))
 
   test('rules per network; the last DEL removes them', () => {
     using host = createHost()
     inHost(host, (masquerade) => {
       masquerade.del(attachment('c1'))
-      masquerade.add(attachment('c1'), addresses(2), [cidr('192.168.0.0/16')])
+      masquerade.add(attachment('c1'), addresses(2), { exempt: [cidr('192.168.0.0/16')] })
       const once = rules(host)
       const chain = once[0]!.match(/NS-NET-[0-9a-f]{16}/)![0]
       expect(once).toContain(`-A POSTROUTING -s 10.7.0.0/24 -m comment --comment "ns-net:lab" -j ${chain}`)
@@ -62,10 +58,11 @@ describe.each(['nft', 'legacy'] as const)('iptables, variant %s', (variant) => {
         `-A ${chain} -j MASQUERADE`,
       ])
       expect(once.filter((line) => line.includes('ff00::/8'))).toHaveLength(1)
-      for (let n = 3; n < 6; n++) masquerade.add(attachment(`c${n}`), addresses(n), [cidr('192.168.0.0/16')])
-      masquerade.add(attachment('c1'), addresses(2), [cidr('192.168.0.0/16')])
+      for (let n = 3; n < 6; n++)
+        masquerade.add(attachment(`c${n}`), addresses(n), { exempt: [cidr('192.168.0.0/16')] })
+      masquerade.add(attachment('c1'), addresses(2), { exempt: [cidr('192.168.0.0/16')] })
       expect(rules(host)).toEqual(once)
-      masquerade.check(attachment('c5'), addresses(5), [cidr('192.168.0.0/16')])
+      masquerade.check(attachment('c5'), addresses(5), { exempt: [cidr('192.168.0.0/16')] })
       for (const name of ['c1', 'c3', 'c4', 'c4', 'c9']) masquerade.del(attachment(name), ['10.7.0.2'])
       expect(rules(host)).toEqual(once)
       masquerade.del(attachment('c5'))
@@ -80,14 +77,33 @@ describe.each(['nft', 'legacy'] as const)('iptables, variant %s', (variant) => {
       masquerade.add(attachment('c1'), addresses(2))
       const complete = rules(host)
       const chain = complete[0]!.match(/NS-NET-[0-9a-f]{16}/)![0]
-      host.run([join(programs, 'iptables'), '-t', 'nat', '-F', 'POSTROUTING'])
+      host.run([join(programs.folder, 'iptables'), '-t', 'nat', '-F', 'POSTROUTING'])
       expect(() => masquerade.check(attachment('c1'), addresses(2))).toThrow('nat rule "-A POSTROUTING -s 10.7.0.0/24')
       masquerade.add(attachment('c2'), addresses(3))
       expect(rules(host).sort()).toEqual(complete.sort())
-      host.run([join(programs, 'iptables'), '-t', 'nat', '-D', chain, '-j', 'MASQUERADE'])
+      host.run([join(programs.folder, 'iptables'), '-t', 'nat', '-D', chain, '-j', 'MASQUERADE'])
       expect(() => masquerade.check(attachment('c1'), addresses(2))).toThrow(`rule 3 of chain ${chain} is "missing"`)
       expect(() => masquerade.check(attachment('c9'), addresses(2))).toThrow('"lab c9 eth0" is not among the users')
-      host.run([join(programs, 'iptables'), '-t', 'nat', '-F'])
+      host.run([join(programs.folder, 'iptables'), '-t', 'nat', '-F'])
+      for (const name of ['c1', 'c2']) masquerade.del(attachment(name))
+    })
+    expect(rules(host)).toEqual([])
+  })
+
+  test('a source of its own ends the chain of its family', () => {
+    using host = createHost()
+    inHost(host, (masquerade) => {
+      masquerade.add(attachment('c1'), addresses(2), { snat: ['2001:db8::10'] })
+      const targets = () => rules(host).flatMap((line) => line.match(/(?<=^-A NS-NET-\w+ )-j .*/) ?? [])
+      expect(targets()).toEqual(['-j MASQUERADE', '-j SNAT --to-source 2001:db8::10'])
+      masquerade.check(attachment('c1'), addresses(2), { snat: ['2001:db8::10'] })
+      expect(() => masquerade.check(attachment('c1'), addresses(2), { snat: ['2001:db8::11'] })).toThrow('not among')
+      masquerade.add(attachment('c2'), addresses(3), { snat: ['192.0.2.10', '2001:db8::10'] })
+      expect(targets()).toEqual([
+        '-j MASQUERADE',
+        '-j SNAT --to-source 192.0.2.10',
+        '-j SNAT --to-source 2001:db8::10', // shared
+      ])
       for (const name of ['c1', 'c2']) masquerade.del(attachment(name))
     })
     expect(rules(host)).toEqual([])
@@ -95,13 +111,25 @@ describe.each(['nft', 'legacy'] as const)('iptables, variant %s', (variant) => {
 
   test('GC and foreign rules: what is not ours stays', () => {
     using host = createHost()
-    const foreign = [join(programs, 'iptables'), '-t', 'nat', '-A', 'POSTROUTING', '-s', '10.9.0.0/24', '-j', 'RETURN']
+    const foreign = [
+      join(programs.folder, 'iptables'),
+      '-t',
+      'nat',
+      '-A',
+      'POSTROUTING',
+      '-s',
+      '10.9.0.0/24',
+      '-j',
+      'RETURN',
+    ]
     host.run(foreign)
     const before = rules(host)
     inHost(host, (masquerade) => {
       for (let n = 2; n < 6; n++) masquerade.add(attachment(`c${n}`), addresses(n))
-      masquerade.add(attachment('c1', 'lab-2'), [cidr('10.8.0.2/20'), cidr('10.8.0.3/20')], [cidr('0.0.0.0/0')])
-      masquerade.check(attachment('c1', 'lab-2'), [cidr('10.8.0.2/20')], [cidr('0.0.0.0/0')])
+      masquerade.add(attachment('c1', 'lab-2'), [cidr('10.8.0.2/20'), cidr('10.8.0.3/20')], {
+        exempt: [cidr('0.0.0.0/0')],
+      })
+      masquerade.check(attachment('c1', 'lab-2'), [cidr('10.8.0.2/20')], { exempt: [cidr('0.0.0.0/0')] })
       masquerade.collect('lab', [attachment('c3')])
       masquerade.check(attachment('c3'), addresses(3))
       masquerade.collect('lab', [])
@@ -114,8 +142,7 @@ describe.each(['nft', 'legacy'] as const)('iptables, variant %s', (variant) => {
 
   test('an ADD that fails for one family leaves nothing of the other', () => {
     using host = createHost()
-    rmSync(join(programs, 'ip6tables-restore'))
-    writeFileSync(join(programs, 'ip6tables-restore'), '#!/bin/sh\necho no module >&2; exit 3\n', { mode: 0o755 })
+    programs.replace('ip6tables-restore', 'echo no module >&2; exit 3')
     inHost(host, (masquerade) => {
       expect(() => masquerade.add(attachment('c1'), addresses(2))).toThrow(
         'ip6tables-restore --noflush -w 5: exit 3: no module',
@@ -127,10 +154,9 @@ describe.each(['nft', 'legacy'] as const)('iptables, variant %s', (variant) => {
 
   test('a lock that stays taken is a failure to try again', () => {
     using host = createHost()
-    rmSync(join(programs, 'iptables'))
     const text =
       'Another app is currently holding the xtables lock; still 0s 0us time ahead to have a chance to grab it...'
-    writeFileSync(join(programs, 'iptables'), `#!/bin/sh\necho "${text}" >&2; exit 4\n`, { mode: 0o755 })
+    programs.replace('iptables-restore', `echo "${text}" >&2; exit 4`)
     inHost(host, (masquerade) => {
       expect(() => masquerade.add(attachment('c1'), addresses(2))).toThrow(expect.objectContaining({ code: 'EAGAIN' }))
     })
@@ -162,7 +188,7 @@ describe.each(['nft', 'legacy'] as const)('iptables, variant %s', (variant) => {
     }
     using host = createHost()
     const source = fileURLToPath(new URL('..', import.meta.url))
-    const program = join(programs, 'worker.ts')
+    const program = join(programs.folder, 'worker.ts')
     writeFileSync(
       program,
       `import { openMasquerade } from '${source}nat/masquerade.ts'
@@ -177,7 +203,7 @@ describe.each(['nft', 'legacy'] as const)('iptables, variant %s', (variant) => {
        }`,
     )
     const workers = Array.from({ length: 6 }, (_, n) =>
-      host.start(['env', `PATH=${programs}:${process.env.PATH}`, bun, program, `w${n}-`]),
+      host.start(['env', `PATH=${programs.folder}:${process.env.PATH}`, bun, program, `w${n}-`]),
     )
     const ends = workers.map(
       (worker) =>

@@ -42,7 +42,9 @@ test('the rules are those that nft makes of their text', () => {
   using ours = createHost()
   using theirs = createHost()
   inHost(ours, (masquerade) => {
-    masquerade.add(attachment('c1'), addresses(2), [cidr('192.168.0.0/16'), cidr('100.64.0.0/10'), cidr('fd00:8::/61')])
+    masquerade.add(attachment('c1'), addresses(2), {
+      exempt: [cidr('192.168.0.0/16'), cidr('100.64.0.0/10'), cidr('fd00:8::/61')],
+    })
   })
   const [four, six] = ruleset(ours).match(/masq-lab-[0-9a-f]{16}(?= \{)/g)!
   theirs.run(['nft', '-f', '-'], {
@@ -82,6 +84,51 @@ test('the rules are those that nft makes of their text', () => {
   })
   expect(ruleset(ours)).toBe(ruleset(theirs))
   expect(ours.snapshot().nftables).toEqual(theirs.snapshot().nftables)
+})
+
+test('a source of its own: the rule that nft makes of its text, for the family that has one', () => {
+  using ours = createHost()
+  using theirs = createHost()
+  for (const snat of [['192.0.2.10', '2001:db8::10'], ['192.0.2.10']]) {
+    inHost(ours, (masquerade) => masquerade.add(attachment('c1'), addresses(2), { snat }))
+    const text = ruleset(ours)
+    expect(text.match(/snat .*/g)).toEqual(snat.map((source, i) => `snat ${['ip', 'ip6'][i]} to ${source}`))
+    expect(text.match(/masquerade$/gm) ?? []).toHaveLength(2 - snat.length)
+    theirs.run(['nft', '-f', '-'], { input: text })
+    expect(ours.snapshot().nftables).toEqual(theirs.snapshot().nftables)
+    inHost(ours, (masquerade) => {
+      masquerade.check(attachment('c1'), addresses(2), { snat })
+      expect(() => masquerade.check(attachment('c1'), addresses(2))).toThrow('leads to masq-lab')
+      expect(() => masquerade.add(attachment('c1'), addresses(2))).toThrow('it is translated already, by other rules')
+      masquerade.del(attachment('c1'), hint(2))
+    })
+    theirs.run(['nft', 'flush', 'ruleset'])
+  }
+  expect(ruleset(ours)).toBe('')
+})
+
+test('ADD puts back the rules of a chain, and leaves one that is complete as it is', () => {
+  using host = createHost()
+  inHost(host, (masquerade) => {
+    masquerade.add(attachment('c1'), addresses(2))
+    const complete = ruleset(host)
+    const [chain] = complete.match(/masq-lab-\w+/)!
+    for (const script of [
+      'flush table inet ns-net',
+      `flush chain inet ns-net ${chain}`,
+      `insert rule inet ns-net ${chain} accept`,
+    ]) {
+      host.run(['nft', script])
+      masquerade.add(attachment('c1'), addresses(2))
+      expect(ruleset(host), script).toBe(complete)
+    }
+    const handles = () => host.run(['nft', '-a', 'list', 'ruleset']).stdout
+    const before = handles()
+    masquerade.add(attachment('c1'), addresses(2))
+    expect(handles()).toBe(before)
+    masquerade.del(attachment('c1'))
+  })
+  expect(ruleset(host)).toBe('')
 })
 
 /** Two containers of one subnet behind a router, as ptp connects them, so that their own traffic is routed too. */
@@ -126,7 +173,7 @@ test('outside sees the host, the own subnet and exempt ranges see the container'
 
   inHost(host, (masquerade) => {
     masquerade.del(attachment('c2'), hint(2))
-    masquerade.add(attachment('c2'), addresses(2), [cidr('192.0.2.0/24'), cidr('2001:db8::/32')])
+    masquerade.add(attachment('c2'), addresses(2), { exempt: [cidr('192.0.2.0/24'), cidr('2001:db8::/32')] })
   })
   outside.sh('ip route add 10.7.0.0/24 via 192.0.2.1; ip route add fd00:7::/64 via 2001:db8::1')
   expect(sourceSeen(one, '192.0.2.2')).toBe('10.7.0.2')
@@ -169,7 +216,7 @@ test('an attachment may repeat its ADD; nobody takes its address, not even itsel
     expect(() => masquerade.add(attachment('c2'), [cidr('10.7.0.9/24'), cidr('fd00:7::2/64')])).toThrow('belongs to')
     expect(ruleset(host)).toBe(first)
 
-    expect(() => masquerade.add(attachment('c1'), addresses(2), [cidr('192.168.0.0/16')])).toThrow(
+    expect(() => masquerade.add(attachment('c1'), addresses(2), { exempt: [cidr('192.168.0.0/16')] })).toThrow(
       'masquerade 10.7.0.2 for "lab c1 eth0" (network, container, interface): it is translated already, by other rules',
     )
     expect(ruleset(host)).toBe(first)
@@ -211,7 +258,7 @@ test('CHECK notices another owner and another policy', () => {
   inHost(host, (masquerade) => {
     masquerade.add(attachment('c1'), addresses(2))
     expect(() => masquerade.check(attachment('c2'), addresses(2))).toThrow('belongs to "lab c1 eth0", expected "lab c2')
-    expect(() => masquerade.check(attachment('c1'), addresses(2), [cidr('192.168.0.0/16')])).toThrow(
+    expect(() => masquerade.check(attachment('c1'), addresses(2), { exempt: [cidr('192.168.0.0/16')] })).toThrow(
       'leads to masq-lab',
     )
   })

@@ -186,12 +186,31 @@ const ways: Readonly<Record<string, Way>> = {
     call: config({ ipam: { type: 'static', addresses: [{ address: '10.1.0.77/24' }] } }),
     finish: true,
   },
-  'an ipam that is not installed': {
+  'static addresses that no ADD takes': {
     for: interfacePlugins,
-    call: config({ ipam: { type: 'acme' } }),
+    call: config({ ipam: { type: 'static', addresses: [{ address: 'here' }], routes: 7 } }),
     finish: true,
-    expectFailure: true,
   },
+  ...Object.fromEntries(
+    ['text', 7, true, [], { type: 7 }, { type: ['host-local'] }].map((ipam) => [
+      `ipam ${JSON.stringify(ipam)}`,
+      { for: interfacePlugins, call: config({ ipam }), finish: true },
+    ]),
+  ),
+  'runtimeConfig and args that are no objects': { call: config({ runtimeConfig: 'x', args: { cni: 7 } }) },
+  // Links and rules go, and what the configuration had to say about addresses is asked for after that.
+  ...Object.fromEntries(
+    [
+      { type: 'acme' },
+      { type: 'constructor' },
+      { type: '../acme' },
+      { ...ipam, dataDir: 7 },
+      { ...ipam, dataDir: 'leases' },
+    ].map((ipam) => [
+      `no way to release: ipam ${JSON.stringify({ ...ipam, ranges: undefined })}`,
+      { for: interfacePlugins, call: config({ ipam }), finish: true, expectFailure: true },
+    ]),
+  ),
   'options that no ADD takes': {
     for: interfacePlugins,
     call: config({ mtu: 'large', bridge: 'a name of more than 15 bytes' }),
@@ -269,6 +288,18 @@ describe.each(matrix)('$name', ({ subject, cases }) => {
       expect(after).toEqual(earlier)
       before = after
     })
+})
+
+test('static: DEL and GC read nothing of ipam, as nothing is kept', () => {
+  using host = createHost()
+  const call = { containerId: 'c1', netns: '/run/netns/none', ifName: 'eth0' }
+  const before = host.snapshot()
+  for (const ipam of [{ type: 'static', addresses: [{ address: 'here' }] }, 'text', undefined])
+    for (const command of ['DEL', 'GC']) {
+      const { stdout, stderr } = host.cni('static', command, { config: { ...base, type: 'x', ipam }, ...call })
+      expect(stdout + stderr).toBe('')
+    }
+  expect(host.snapshot()).toEqual(before)
 })
 
 test.each(['bridge', 'bridge with iptables', 'veth'])('%s: 40 containers torn down at once', (name) => {

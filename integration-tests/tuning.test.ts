@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { type Container, createHost, type Host, referencePlugins } from './host.ts'
+import { type Container, createHost, type Host, referencePlugins, requireTool } from './host.ts'
 
 const address = '02:00:00:00:00:09'
 const backup = '/run/cni/tuning/c1_eth0.json'
@@ -181,6 +181,40 @@ test('a failed ADD leaves nothing: a sysctl that the kernel does not have, an MT
     expect([link(c1), sysctl(c1, 'net.core.somaxconn')]).toEqual(before)
     expect(existsSync(host.file(backup))).toBe(false)
   }
+})
+
+test('a sysctl that can only be written: set by ADD, nothing to compare for CHECK', (context) => {
+  requireTool('ping', context)
+  const { host, c1 } = prepare()
+  using _ = host
+  const file = '/proc/sys/net/ipv4/route/flush'
+  if (c1.run(['test', '-e', file], { expectFailure: 'maybe' }).status !== 0)
+    context.skip(`${file} is kept from user namespaces`)
+  // What it flushes: the container has learnt that the way to 10.8.0.2 takes packets of 1300 bytes only.
+  host.sh(`ip link add narrow mtu 1300 type veth peer name other
+           ip link set other up
+           ip link set narrow up
+           ip address add 10.7.0.1/24 dev v1
+           ip address add 10.8.0.1/24 dev narrow
+           echo 1 >/proc/sys/net/ipv4/ip_forward`)
+  c1.sh(`ip address add 10.7.0.2/24 dev eth0
+         ip route add 10.8.0.0/24 via 10.7.0.1`)
+  const learnt = () => c1.run(['ip', 'route', 'get', '10.8.0.2']).stdout
+  c1.run(['ping', '-c1', '-W1', '-Mdo', '-s1350', '10.8.0.2'], { expectFailure: true })
+  expect(learnt()).toContain('mtu 1300')
+
+  const writeOnly = { sysctl: { 'net.ipv4.route.flush': '1' }, txQLen: 77 }
+  call(host, 'ADD', writeOnly)
+  expect(learnt()).not.toContain('mtu')
+  call(host, 'CHECK', writeOnly)
+  call(host, 'DEL', writeOnly)
+  expect(link(c1).txqlen).toBe(1000)
+  // What comes after it fails: there is no old value to put back.
+  const failing = { sysctl: { ...writeOnly.sysctl, 'net.ipv4.no_such': '1' } }
+  expect(call(host, 'ADD', failing, { expectFailure: true })).toMatchObject({
+    stderr: '',
+    json: { msg: expect.stringContaining('net.ipv4.no_such: ENOENT') },
+  })
 })
 
 test('an interface that is not there, and no result before', () => {

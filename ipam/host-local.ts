@@ -1,6 +1,6 @@
-import { accessSync, constants, existsSync } from 'node:fs'
 import type { Attachment, AttachmentId } from '../config/attachment.ts'
 import type { Value } from '../config/reader.ts'
+import { exists, requireAccess } from '../netlink-lib/files.ts'
 import { IpamError, ioError } from './errors.ts'
 import { addressOf, cniArgsList, type IpamInput, parseRoutes, refuseCrowdedFamilies } from './input.ts'
 import { type Lease, type Occupancy, occupancy } from './lease-files.ts'
@@ -167,17 +167,17 @@ function nextFree(conf: HostLocalConf, i: number, files: Occupancy): Candidate {
 
 /** DEL: gives back all addresses of the attachment. Holding none is success. */
 export function release(conf: StoreConf, attachment: Attachment): void {
-  if (existsSync(folderOf(conf))) withStore(conf, (store) => store.release(attachment))
+  if (exists(folderOf(conf))) withStore(conf, (store) => store.release(attachment))
 }
 
 /** The addresses that the attachment holds. */
 export function find(conf: StoreConf, attachment: Attachment): readonly string[] {
-  return existsSync(folderOf(conf)) ? withStore(conf, (store) => store.held(attachment)) : []
+  return exists(folderOf(conf)) ? withStore(conf, (store) => store.held(attachment)) : []
 }
 
 /** All leases of the network. */
 export function leases(conf: StoreConf): readonly Lease[] {
-  return existsSync(folderOf(conf)) ? withStore(conf, (store) => store.leases()) : []
+  return exists(folderOf(conf)) ? withStore(conf, (store) => store.leases()) : []
 }
 
 /**
@@ -202,7 +202,7 @@ export function check(conf: HostLocalConf, attachment: Attachment, expected: rea
 
 /** GC: releases all leases of the network but those of the attachments listed. */
 export function collect(conf: StoreConf, valid: readonly AttachmentId[]): void {
-  if (!existsSync(folderOf(conf))) return
+  if (!exists(folderOf(conf))) return
   const attachments = new Set(valid.map(({ containerId, ifName }) => `${containerId} ${ifName}`))
   const containers = new Set(valid.map(({ containerId }) => containerId))
   withStore(conf, (store) =>
@@ -216,9 +216,9 @@ export function collect(conf: StoreConf, valid: readonly AttachmentId[]): void {
 export function status(conf: HostLocalConf): void {
   const folder = folderOf(conf)
   let existing = folder
-  while (existing !== '/' && !existsSync(existing)) existing = existing.slice(0, existing.lastIndexOf('/')) || '/'
+  while (existing !== '/' && !exists(existing)) existing = existing.slice(0, existing.lastIndexOf('/')) || '/'
   try {
-    accessSync(`${existing}/.`, constants.W_OK | constants.X_OK) // the dot: of a plain file it is refused
+    requireAccess(`${existing}/.`, 2 | 1) // the dot: of a plain file it is refused
   } catch (error) {
     throw ioError(`ipam.dataDir ${conf.dataDir}: leases can't be written`, error)
   }

@@ -1,13 +1,15 @@
 import {
-  existsSync,
-  constants as fsConstants,
-  ftruncateSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
-import { openFile } from '../netlink-lib/flock.ts'
+  cut,
+  deleteFile,
+  exists,
+  findFile,
+  namesIn,
+  openFile,
+  openFlags,
+  readFile,
+  write,
+  writeFile,
+} from '../netlink-lib/files.ts'
 import { canonicalIp } from '../netlink-lib/ip.ts'
 import { codeOf, IpamError } from './errors.ts'
 
@@ -29,30 +31,20 @@ export const leaseName = /^[0-9a-f:][0-9a-f:.]*$/
 
 export const lastReservedName = (set: number): string => `last_reserved_ip.${set}`
 
-/** The file's text, or undefined when there is no such file. */
-export function readIfPresent(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return undefined
-    throw error
-  }
-}
-
 /**
  * Replaces a file's text in place. Not with O_TRUNC: ext4 sends a file to the disk when it is closed after having been
  * cut to nothing (auto_da_alloc). Not with fsync: a power loss that loses the page cache also ends every container,
  * link and lease; a killed process loses nothing of the page cache.
  */
 export function overwrite(path: string, text: string): void {
-  using file = openFile(path, fsConstants.O_WRONLY | fsConstants.O_CREAT, 0o600)
-  writeFileSync(file.fd, text)
-  ftruncateSync(file.fd, Buffer.byteLength(text))
+  using file = openFile(path, openFlags.writeOnly | openFlags.create, 0o600)
+  write(file.fd, text, path)
+  cut(file.fd, Buffer.byteLength(text), path)
 }
 
 /** The address given last for a range set; undefined when there's none or it makes no sense. */
 export function lastReserved(folder: string, set: number): string | undefined {
-  return canonicalIp(readIfPresent(`${folder}/${lastReservedName(set)}`) ?? '')
+  return canonicalIp(findFile(`${folder}/${lastReservedName(set)}`) ?? '')
 }
 
 /** The files of a folder of leases, as the choice of an address sees them. */
@@ -65,15 +57,15 @@ export interface Occupancy {
 
 export function occupancy(folder: string): Occupancy {
   return {
-    isTaken: (address) => existsSync(`${folder}/${address}`),
-    fileNames: () => new Set(readdirSync(folder)),
+    isTaken: (address) => exists(`${folder}/${address}`),
+    fileNames: () => new Set(namesIn(folder)),
     lastReserved: (set) => lastReserved(folder, set),
   }
 }
 
 /** Who holds the address. */
 export function readLease(folder: string, address: string): Lease | undefined {
-  const text = readIfPresent(`${folder}/${address}`)
+  const text = findFile(`${folder}/${address}`)
   return text === undefined ? undefined : parseLease(address, text)
 }
 
@@ -90,18 +82,18 @@ function parseLease(address: string, text: string): Lease | undefined {
  */
 export function readLeases(folder: string): Lease[] {
   const leases: Lease[] = []
-  for (const name of readdirSync(folder)) {
+  for (const name of namesIn(folder)) {
     if (!leaseName.test(name)) continue
     let text: string
     try {
-      text = readFileSync(`${folder}/${name}`, 'utf8')
+      text = readFile(`${folder}/${name}`)
     } catch (error) {
       if (codeOf(error) === 'EISDIR') continue // not a lease, whatever it is
       throw error
     }
     const lease = parseLease(name, text)
     if (lease) leases.push(lease)
-    else rmSync(`${folder}/${name}`, { force: true })
+    else deleteFile(`${folder}/${name}`)
   }
   return leases
 }
@@ -110,9 +102,9 @@ export function readLeases(folder: string): Lease[] {
 export function createLease(folder: string, { address, containerId, ifName }: Lease): void {
   const path = `${folder}/${address}`
   try {
-    writeFileSync(path, `${containerId}\r\n${ifName}`, { flag: 'wx', mode: 0o600 })
+    writeFile(path, `${containerId}\r\n${ifName}`, openFlags.create | openFlags.exclusive, 0o600)
   } catch (error) {
-    if (codeOf(error) !== 'EEXIST') rmSync(path, { force: true })
+    if (codeOf(error) !== 'EEXIST') deleteFile(path)
     throw error
   }
 }
@@ -122,7 +114,7 @@ export function removeLeases(folder: string, addresses: readonly string[]): void
   const failures: unknown[] = []
   for (const address of addresses) {
     try {
-      rmSync(`${folder}/${address}`, { force: true })
+      deleteFile(`${folder}/${address}`)
     } catch (error) {
       failures.push(error)
     }

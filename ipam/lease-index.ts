@@ -1,5 +1,5 @@
-import { appendFileSync, mkdirSync, readdirSync, statSync, unlinkSync } from 'node:fs'
-import { type Lease, leaseName, overwrite, readIfPresent } from './lease-files.ts'
+import { deleteFile, findFile, makeDirectory, namesIn, openFlags, statusOf, writeFile } from '../netlink-lib/files.ts'
+import { type Lease, leaseName, overwrite } from './lease-files.ts'
 
 /*
  * Who holds which address, found without reading the folder of leases: `<dataDir>/.ns-net/<network>/` has a bucket file
@@ -46,10 +46,10 @@ function bucketOf(containerId: string): string {
   return ((hash ^ (hash >>> 10) ^ (hash >>> 20)) & 0x3ff).toString(16).padStart(3, '0')
 }
 
-const bucketNames = (folder: string): string[] => readdirSync(folder).filter((name) => /^[0-9a-f]{3}$/.test(name))
+const bucketNames = (folder: string): string[] => namesIn(folder).filter((name) => /^[0-9a-f]{3}$/.test(name))
 
 export function readStamp(folder: string): Stamp | undefined {
-  const [bootId, inode, modified] = readIfPresent(`${folder}/${stampName}`)?.split(' ') ?? []
+  const [bootId, inode, modified] = findFile(`${folder}/${stampName}`)?.split(' ') ?? []
   return bootId && inode && modified ? { bootId, inode: Number(inode), modified: Number(modified) } : undefined
 }
 
@@ -59,7 +59,7 @@ export function writeStamp(folder: string, { bootId, inode, modified }: Stamp): 
 
 /** The entries of all containers that share the bucket. */
 export function readBucket(folder: string, containerId: string): Entry[] {
-  return parse(readIfPresent(`${folder}/${bucketOf(containerId)}`) ?? '')
+  return parse(findFile(`${folder}/${bucketOf(containerId)}`) ?? '')
 }
 
 export function writeBucket(folder: string, containerId: string, entries: readonly Entry[]): void {
@@ -68,20 +68,21 @@ export function writeBucket(folder: string, containerId: string, entries: readon
 
 /** Adds entries of one container, on a line of their own whatever a killed process has left. */
 export function appendEntries(folder: string, containerId: string, entries: readonly Entry[]): void {
-  appendFileSync(`${folder}/${bucketOf(containerId)}`, `\n${entries.map(lineOf).join('')}`, { mode: 0o600 })
+  const path = `${folder}/${bucketOf(containerId)}`
+  writeFile(path, `\n${entries.map(lineOf).join('')}`, openFlags.create | openFlags.append, 0o600)
 }
 
 /** All entries, bucket by bucket, with the time in ms when the bucket was last written. */
 export function readBuckets(folder: string): { modified: number; entries: Entry[] }[] {
   return bucketNames(folder).map((name) => ({
-    modified: statSync(`${folder}/${name}`).mtimeMs,
-    entries: parse(readIfPresent(`${folder}/${name}`) ?? ''),
+    modified: statusOf(`${folder}/${name}`).modified,
+    entries: parse(findFile(`${folder}/${name}`) ?? ''),
   }))
 }
 
 /** Makes the index say exactly this. */
 export function replaceAll(folder: string, entries: readonly Entry[]): void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  makeDirectory(folder, 0o700)
   const buckets = new Map<string, string[]>(bucketNames(folder).map((name) => [name, []]))
   for (const entry of entries) {
     const name = bucketOf(entry.containerId)
@@ -90,7 +91,7 @@ export function replaceAll(folder: string, entries: readonly Entry[]): void {
     else buckets.set(name, [lineOf(entry)])
   }
   for (const [name, lines] of buckets) {
-    if (lines.length === 0) unlinkSync(`${folder}/${name}`)
+    if (lines.length === 0) deleteFile(`${folder}/${name}`)
     else overwrite(`${folder}/${name}`, heading + lines.join(''))
   }
 }

@@ -2,55 +2,61 @@ import * as fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { Section } from '../config/reader.ts'
+import { KernelError } from '../netlink-lib/errors.ts'
+import { openFlags } from '../netlink-lib/files.ts'
 import { withLock } from '../netlink-lib/flock.ts'
+import type * as libcModule from '../netlink-lib/libc.ts'
 import { IpamError } from './errors.ts'
 import { allocate, check, collect, find, type HostLocalConf, leases, parseHostLocal, release } from './host-local.ts'
 import { withStore } from './lease-store.ts'
 
-/** Changes to the file system that still happen; then the process is as good as dead. */
+/** System calls that change the file system and still happen; then the process is as good as dead. */
 let life = Number.POSITIVE_INFINITY
-/** Called before each change with the name of the function and its path. */
+/** Called before each of these with its name and its path. */
 let beforeChange: (call: string, path: string) => void = () => {}
-let scans = 0
 
-vi.mock('node:fs', async (original) => {
-  const real = await original<typeof fs>()
-  const live = (call: string, path: unknown) => {
+vi.mock('../netlink-lib/libc.ts', async (original) => {
+  const real = await original<typeof libcModule>()
+  const paths = new Map<number, string>()
+  const changing = (call: string, path: string | undefined) => {
     if (life-- <= 0) throw new Error('killed')
-    beforeChange(call, String(path))
+    beforeChange(call, path!)
   }
-  // biome-ignore lint/suspicious/noExplicitAny: wraps functions of every signature
-  const fragile = (name: string, work: (...args: any[]) => unknown) => ({
-    // biome-ignore lint/suspicious/noExplicitAny: wraps functions of every signature
-    [name]: (...args: any[]) => {
-      live(name, args[0])
-      return work(...args)
+  const { libc } = real
+  const fragile: Partial<typeof libc> = {
+    open(path, flags, mode) {
+      if (flags & (openFlags.writeOnly | openFlags.create)) changing('open', path)
+      const fd = libc.open(path, flags, mode)
+      paths.set(fd, path)
+      return fd
     },
-  })
-  return {
-    ...real,
-    ...fragile('mkdirSync', real.mkdirSync),
-    ...fragile('appendFileSync', real.appendFileSync),
-    ...fragile('rmSync', real.rmSync),
-    ...fragile('unlinkSync', real.unlinkSync),
-    ...fragile('utimesSync', real.utimesSync),
-    ...fragile('ftruncateSync', real.ftruncateSync),
-    ...fragile('openSync', real.openSync),
-    // Two steps: a process can die between the creation of a file and its text.
-    writeFileSync: (path: fs.PathOrFileDescriptor, text: string, options?: { flag?: string; mode?: number }) => {
-      live('writeFileSync', path)
-      if (options?.flag === 'wx') {
-        real.writeFileSync(path, '', options)
-        live('writeFileSync', path)
-        real.writeFileSync(path, text)
-      } else real.writeFileSync(path, text, options)
+    write(fd, ...rest) {
+      changing('write', paths.get(fd))
+      return libc.write(fd, ...rest)
     },
-    readdirSync: (path: fs.PathLike) => {
-      scans++
-      return real.readdirSync(path)
+    ftruncate(fd, length) {
+      changing('ftruncate', paths.get(fd))
+      return libc.ftruncate(fd, length)
+    },
+    mkdir(path, mode) {
+      changing('mkdir', path)
+      return libc.mkdir(path, mode)
+    },
+    unlink(path) {
+      changing('unlink', path)
+      return libc.unlink(path)
+    },
+    utimensat(directory, path, ...rest) {
+      changing('utimensat', path)
+      return libc.utimensat(directory, path, ...rest)
     },
   }
+  return { ...real, libc: Object.setPrototypeOf(fragile, libc) }
 })
+
+/** Readings of whole folders. Ours is a reading by another name. */
+const { readdirSync } = fs
+const scanning = vi.spyOn(process.getBuiltinModule('node:fs'), 'readdirSync')
 
 let dataDir: string
 beforeEach(() => {
@@ -74,7 +80,7 @@ const confOf = (ipam: object = { subnet: '10.77.0.0/28' }): HostLocalConf => ({
 const of = (containerId: string, ifName = 'eth0') => ({ network: 'net', containerId, ifName })
 const add = (conf: HostLocalConf, id: string) => allocate(conf, of(id)).ips.map(({ address }) => address.address)
 const write = (name: string, text: string) => fs.writeFileSync(`${dataDir}/net/${name}`, text)
-const leaseFiles = () => fs.readdirSync(`${dataDir}/net`).filter((name) => !/^l/.test(name))
+const leaseFiles = () => readdirSync(`${dataDir}/net`).filter((name) => !/^l/.test(name))
 const holders = () => leaseFiles().map((name) => fs.readFileSync(`${dataDir}/net/${name}`, 'utf8'))
 
 describe('files of others', () => {
@@ -159,22 +165,22 @@ describe('cost', () => {
   test('nothing reads the folder while we are alone', () => {
     const conf = confOf({ subnet: '10.77.0.0/16' })
     add(conf, 'first')
-    scans = 0
+    scanning.mockClear()
     for (let i = 0; i < 50; i++) add(conf, `c${i}`)
     for (let i = 0; i < 50; i++) check(conf, of(`c${i}`))
     for (let i = 0; i < 50; i++) release(conf, of(`c${i}`))
     release(conf, of('c0'))
     expect(() => add(conf, 'first')).toThrow('duplicate')
-    expect(scans).toBe(0)
+    expect(scanning).not.toHaveBeenCalled()
   })
 
   test('a failed ADD does not make the next one read the folder', () => {
     const conf = confOf({ subnet: '10.77.0.0/30' })
     add(conf, 'c1')
-    scans = 0
+    scanning.mockClear()
     expect(() => add(conf, 'c2')).toThrow('no IP addresses available')
     expect(find(conf, of('c1'))).toEqual(['10.77.0.2'])
-    expect(scans).toBe(0)
+    expect(scanning).not.toHaveBeenCalled()
   })
 
   test('a crowded range is read once, not asked address by address', () => {
@@ -182,9 +188,9 @@ describe('cost', () => {
     fs.mkdirSync(`${dataDir}/net`)
     for (let i = 2; i < 1000; i++) write(`10.77.${i >> 8}.${i & 255}`, `x${i}\r\neth0`)
     find(conf, of('x2'))
-    scans = 0
+    scanning.mockClear()
     expect(add(conf, 'c1')).toEqual(['10.77.3.232'])
-    expect(scans).toBe(1)
+    expect(scanning).toHaveBeenCalledTimes(1)
   })
 })
 
@@ -332,9 +338,10 @@ describe('killed at every step', () => {
 })
 
 describe('failures', () => {
-  const failing = (code: string, match: (call: string, path: string) => boolean) => {
+  const errnos = { EPERM: 1, ENOSPC: 28 }
+  const failing = (code: keyof typeof errnos, match: (call: string, path: string) => boolean) => {
     beforeChange = (call, path) => {
-      if (match(call, path)) throw Object.assign(new Error(`${code}: made to fail, ${call} '${path}'`), { code })
+      if (match(call, path)) throw new KernelError(call, path, errnos[code])
     }
   }
 
@@ -357,7 +364,7 @@ describe('failures', () => {
     const conf = confOf()
     add(conf, 'c1')
     write('10.77.0.9', 'theirs\r\neth0')
-    const writes = ['openSync', 'writeFileSync']
+    const writes = ['open', 'write']
     failing('ENOSPC', (call, path) => writes.includes(call) && !path.endsWith('/lock') && full())
     release(conf, of('c1'))
     beforeChange = () => {}
@@ -369,9 +376,9 @@ describe('failures', () => {
     const conf = confOf({ subnet: '10.77.0.0/28', ranges: [[{ subnet: 'fd00::/64' }]] })
     add(conf, 'c1')
     add(conf, 'c2')
-    failing('EPERM', (call, path) => call === 'rmSync' && path.endsWith('.2'))
-    expect(() => release(conf, of('c1'))).toThrow('1 of 2 leases could not be released: EPERM')
-    expect(() => collect(conf, [])).toThrow('1 of 3 leases could not be released: EPERM')
+    failing('EPERM', (call, path) => call === 'unlink' && path.endsWith('.2'))
+    expect(() => release(conf, of('c1'))).toThrow(/1 of 2 leases could not be released: unlink .*: EPERM/)
+    expect(() => collect(conf, [])).toThrow(/1 of 3 leases could not be released: unlink .*: EPERM/)
     beforeChange = () => {}
     expect(leaseFiles()).toEqual(['10.77.0.2'])
     release(conf, of('c1'))
@@ -380,7 +387,7 @@ describe('failures', () => {
 
   test('a folder whose times may not be set is read each time', () => {
     const conf = confOf()
-    failing('EPERM', (call) => call === 'utimesSync')
+    failing('EPERM', (call) => call === 'utimensat')
     add(conf, 'c1')
     write('10.77.0.9', 'theirs\r\neth0')
     expect(find(conf, of('theirs'))).toEqual(['10.77.0.9'])

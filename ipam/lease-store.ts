@@ -1,6 +1,6 @@
-import { existsSync, mkdirSync, statSync, utimesSync } from 'node:fs'
 import type { AttachmentId } from '../config/attachment.ts'
 import { KernelError } from '../netlink-lib/errors.ts'
+import { exists, findFile, findStatus, makeDirectory, setModified, statusOf } from '../netlink-lib/files.ts'
 import { withLock } from '../netlink-lib/flock.ts'
 import { codeOf, IpamError, ioError } from './errors.ts'
 import {
@@ -10,7 +10,6 @@ import {
   type Occupancy,
   occupancy,
   overwrite,
-  readIfPresent,
   readLease,
   readLeases,
   removeLeases,
@@ -60,7 +59,7 @@ export function withStore<T>(conf: StoreConf, work: (store: LeaseStore) => T): T
   const lockPath = `${folder}/lock`
   const timeoutMs = conf.lockTimeoutMs ?? 30_000
   try {
-    if (!existsSync(folder)) mkdirSync(folder, { recursive: true, mode: 0o755 })
+    if (!exists(folder)) makeDirectory(folder, 0o755)
     return withLock(lockPath, timeoutMs, () => work(new LeaseStore(conf)))
   } catch (error) {
     if (error instanceof KernelError && error.code === 'EAGAIN')
@@ -80,6 +79,7 @@ export class LeaseStore {
   readonly #folder: string
   readonly #index: string
   readonly #bootId: string
+  readonly #inode: number
   /** What the files said, when they had to be read. */
   #leases: readonly Lease[] | undefined
   #indexFailed = false
@@ -87,14 +87,15 @@ export class LeaseStore {
   constructor(conf: StoreConf) {
     this.#folder = folderOf(conf)
     this.#index = `${conf.dataDir}/.ns-net/${conf.network}`
-    this.#bootId = conf.bootId ?? readIfPresent('/proc/sys/kernel/random/boot_id')?.trim() ?? unknownBoot
+    this.#bootId = conf.bootId ?? findFile('/proc/sys/kernel/random/boot_id')?.trim() ?? unknownBoot
     this.occupancy = occupancy(this.#folder)
     const stamp = readStamp(this.#index)
-    const { ino, mtimeMs } = statSync(this.#folder)
+    const { inode, modified } = statusOf(this.#folder)
+    this.#inode = inode
     const rebooted =
       stamp !== undefined && stamp.bootId !== this.#bootId && ![stamp.bootId, this.#bootId].includes(unknownBoot)
     if (rebooted) this.#releaseOwnOfEarlierBoot()
-    if (!stamp || rebooted || stamp.inode !== ino || stamp.modified * 1000 !== mtimeMs) this.#rebuild(rebooted)
+    if (!stamp || rebooted || stamp.inode !== inode || stamp.modified * 1000 !== modified) this.#rebuild(rebooted)
   }
 
   /** The addresses that the attachment holds. */
@@ -178,7 +179,7 @@ export class LeaseStore {
   #rebuild(rebooted: boolean): void {
     const leases = readLeases(this.#folder)
     this.#leases = leases
-    const earlier = rebooted || !existsSync(this.#index) ? [] : readBuckets(this.#index).flatMap((b) => b.entries)
+    const earlier = rebooted || !exists(this.#index) ? [] : readBuckets(this.#index).flatMap((b) => b.entries)
     const key = ({ address, containerId, ifName }: Lease) => `${address} ${containerId} ${ifName}`
     const ours = new Set(earlier.filter(({ own }) => own).map(key))
     // What has blanks in its names was made by neither plugin; it is taken, and no attachment can ask for it.
@@ -210,12 +211,12 @@ export class LeaseStore {
     if (this.#indexFailed) return
     const modified = Math.floor(Date.now() / 1000) - 86_400
     try {
-      utimesSync(this.#folder, modified, modified)
+      setModified(this.#folder, modified)
     } catch (error) {
       if (codeOf(error) === 'EPERM') return // somebody else's folder: each call reads all of it, as the reference does
       throw error
     }
-    writeStamp(this.#index, { bootId: this.#bootId, inode: statSync(this.#folder).ino, modified })
+    writeStamp(this.#index, { bootId: this.#bootId, inode: this.#inode, modified })
   }
 
   /**
@@ -226,8 +227,8 @@ export class LeaseStore {
     const slackMs = 10_000 // the entry is written just before the file
     for (const { modified, entries } of readBuckets(this.#index)) {
       const ended = entries.filter((entry) => {
-        const file = entry.own ? statSync(`${this.#folder}/${entry.address}`, { throwIfNoEntry: false }) : undefined
-        return file !== undefined && file.mtimeMs <= modified + slackMs && this.#stands(entry)
+        const file = entry.own ? findStatus(`${this.#folder}/${entry.address}`) : undefined
+        return file !== undefined && file.modified <= modified + slackMs && this.#stands(entry)
       })
       removeLeases(
         this.#folder,

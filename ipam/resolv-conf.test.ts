@@ -30,6 +30,6 @@ test('an empty file says nothing', () => {
 
 test('a file that cannot be read is named', () => {
   expect(() => readResolvConf('/nonexistent/resolv.conf')).toThrow(
-    'ipam.resolvConf: cannot read /nonexistent/resolv.conf: ENOENT',
+    'ipam.resolvConf: open /nonexistent/resolv.conf: ENOENT',
   )
 })

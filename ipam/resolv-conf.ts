@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFile } from '../netlink-lib/files.ts'
 import { ioError } from './errors.ts'
 import type { Dns } from './result.ts'
 
@@ -6,9 +6,9 @@ import type { Dns } from './result.ts'
 export function readResolvConf(path: string): Dns {
   let text: string
   try {
-    text = readFileSync(path, 'utf8')
+    text = readFile(path)
   } catch (error) {
-    throw ioError(`ipam.resolvConf: cannot read ${path}`, error)
+    throw ioError('ipam.resolvConf', error)
   }
   return parseResolvConf(text)
 }

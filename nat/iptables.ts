@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { accessSync, constants } from 'node:fs'
 import { KernelError } from '../netlink-lib/errors.ts'
 import type { Family } from '../netlink-lib/ip.ts'
-import { BackendMissing } from './errors.ts'
+import { BackendMissing, NatError } from './errors.ts'
 import { heldLock } from './users.ts'
 
 /*
@@ -16,15 +16,13 @@ const lockWait = '5'
 /** Where the programs are when PATH does not say; a container runtime's plugin may be started without one. */
 const usualPlaces = ['/usr/sbin', '/sbin', '/usr/bin', '/bin', '/usr/local/sbin']
 
-export class IptablesFailed extends Error {
+/** A program of iptables did not do what it was asked for. */
+export class IptablesFailed extends NatError {
   override readonly name = 'IptablesFailed'
-  constructor(
-    readonly command: readonly string[],
-    readonly status: number,
-    /** What it printed on stderr. */
-    readonly output: string,
-  ) {
-    super(`${command.join(' ')}: exit ${status}: ${output.trim() || 'no explanation'}`)
+  readonly status: number
+  constructor({ command, status, stderr }: Ended, details?: string) {
+    super('refused', `${command.join(' ')}: exit ${status}: ${stderr.trim() || 'no explanation'}`, details)
+    this.status = status
   }
 }
 
@@ -91,19 +89,13 @@ export function run(name: string, args: readonly string[], input = ''): Ended {
   return { command, status: status ?? 128, stdout, stderr }
 }
 
-function succeeded(ended: Ended): string {
-  if (ended.status !== 0) throw new IptablesFailed(ended.command, ended.status, ended.stderr)
+/** `details` of the error when it has failed. */
+function succeeded(ended: Ended, details?: string): string {
+  if (ended.status !== 0) throw new IptablesFailed(ended, details)
   return ended.stdout
 }
 
 const programOf = (family: Family): 'iptables' | 'ip6tables' => (family === 4 ? 'iptables' : 'ip6tables')
-
-/** True when the rule is there. It is written as iptables-save prints it, without quotes: `-A CHAIN …`. */
-export function hasNatRule(family: Family, rule: string): boolean {
-  const specification = rule.replace(/^-A /, '-C ').split(' ')
-  // Exit 1: no such rule; 2: the chain that it leads to is not there.
-  return run(programOf(family), ['-w', lockWait, '-t', 'nat', ...specification]).status === 0
-}
 
 /** Throws when there is no nat table, or no right to look at it. */
 export function probeNat(family: Family): void {
@@ -120,9 +112,26 @@ export function listTable(table: Table, family: Family): string[] {
 /** Changes a table by these lines, all of them or none. `:CHAIN -` empties a chain or creates it. */
 export function changeTable(table: Table, family: Family, lines: readonly string[]): void {
   const input = [`*${table}`, ...lines, 'COMMIT', ''].join('\n')
-  succeeded(run(`${programOf(family)}-restore`, ['--noflush', '-w', lockWait], input))
+  succeeded(
+    run(`${programOf(family)}-restore`, ['--noflush', '-w', lockWait], input),
+    `asked for:\n${lines.join('\n')}`,
+  )
 }
 
 export const listNat = (family: Family): string[] => listTable('nat', family)
 
 export const changeNat = (family: Family, lines: readonly string[]): void => changeTable('nat', family, lines)
+
+/** False when a rule or chain that the lines speak of is not there: then nothing was changed. */
+export function tryChangeNat(family: Family, lines: readonly string[]): boolean {
+  try {
+    changeNat(family, lines)
+    return true
+  } catch (error) {
+    if (error instanceof IptablesFailed && error.status < 3) return false
+    throw error
+  }
+}
+
+/** Rules as iptables-save prints them, but without its quotes, so that they can be compared. */
+export const withoutQuotes = (line: string): string => line.replaceAll('"', '')

@@ -1,36 +1,45 @@
-import type { Attachment, AttachmentId } from '../config/attachment.ts'
+import type { Attachment } from '../config/attachment.ts'
 import { type Cidr, formatCidr } from '../netlink-lib/ip.ts'
-import { TranslationMissing } from './errors.ts'
-import { changeNat, hasNatRule, listNat, requirePrograms } from './iptables.ts'
+import { RuleMissing } from './errors.ts'
+import { changeNat, listNat, requirePrograms, tryChangeNat, withoutQuotes } from './iptables.ts'
 import { networkMark, ownerMark, ownerMarks } from './mark.ts'
 import type { Masquerade } from './masquerade.ts'
-import { type Policy, policyOf } from './policy.ts'
-import { type ChainUsers, exclusively, hasLeftovers, listUsers, usersOf } from './users.ts'
+import { type Policy, policyOf, type Translation } from './policy.ts'
+import { type ChainUsers, join, release, type Shared, usersOf } from './users.ts'
 
 /*
- * Masquerading with iptables, for machines whose kernel lacks nf_tables or whose owner wants to see it there:
+ * Source translation with iptables, for machines whose kernel lacks nf_tables or whose owner wants to see it there:
  *
  *   POSTROUTING -s 10.7.0.0/24 -m comment --comment ns-net:lab -j NS-NET-e1…
  *   NS-NET-e1… -d 10.7.0.0/24 -j ACCEPT; -d 224.0.0.0/4 -j ACCEPT; -j MASQUERADE
  *
- * Rules per network, not per container: a network's first ADD runs two programs, the others one. It cannot notice that
- * two attachments use one address, which the nftables backend does.
+ * with `-j SNAT --to-source 192.0.2.10` at the end of a policy with a source of its own. Rules per network, not per
+ * container: a network's first ADD runs two programs for each family, the others one. It cannot notice that two attachments use one
+ * address, which the nftables backend does.
  */
 
 export function iptablesMasquerade(root = '/run/ns-net/nat'): Masquerade {
   return {
-    add: (attachment, addresses, exempt = []) => add(root, attachment, policiesOf(attachment, addresses, exempt)),
-    del: (attachment) => release(root, attachment.network, (users) => users.delete(ownerMark(attachment))),
-    check: (attachment, addresses, exempt = []) => check(root, attachment, policiesOf(attachment, addresses, exempt)),
-    collect: (network, valid) => collect(root, network, valid),
+    add(attachment, addresses, translation = {}) {
+      const mark = ownerMark(attachment)
+      const wanted = policiesOf(attachment, addresses, translation).map((policy) => shared(root, policy, mark))
+      join(root, attachment.network, mark, wanted, uninstall)
+    },
+    del: (attachment) => release(root, attachment.network, (users) => users.delete(ownerMark(attachment)), uninstall),
+    check: (attachment, addresses, translation = {}) =>
+      check(root, attachment, policiesOf(attachment, addresses, translation)),
+    collect(network, valid) {
+      const keep = ownerMarks(network, valid)
+      release(root, network, (users) => users.keepOnly((mark) => keep.has(mark)), uninstall)
+    },
     requireUsable: requirePrograms,
     [Symbol.dispose]() {}, // it holds nothing open
   }
 }
 
 /** One per subnet, though a container may have several addresses in it. */
-function policiesOf({ network }: Attachment, addresses: readonly Cidr[], exempt: readonly Cidr[]): Policy[] {
-  const policies = addresses.map((address) => policyOf(network, address, exempt))
+function policiesOf({ network }: Attachment, addresses: readonly Cidr[], translation: Translation): Policy[] {
+  const policies = addresses.map((address) => policyOf(network, address, translation))
   return [...new Map(policies.map((policy) => [policy.hash, policy])).values()]
 }
 
@@ -45,56 +54,40 @@ const matching = (option: '-s' | '-d', range: Cidr): string =>
 const jumpOf = (policy: Policy): string =>
   `-A POSTROUTING ${matching('-s', policy.subnet)}-m comment --comment ns-net:${networkMark(policy.network).trim()} -j ${chainOf(policy)}`
 
+const targetOf = ({ source }: Policy): string => (source === undefined ? 'MASQUERADE' : `SNAT --to-source ${source}`)
+
 const rulesOf = (policy: Policy): string[] => [
   ...policy.untranslated.map(({ range }) => `-A ${chainOf(policy)} ${matching('-d', range)}-j ACCEPT`),
-  `-A ${chainOf(policy)} -j MASQUERADE`,
+  `-A ${chainOf(policy)} -j ${targetOf(policy)}`,
 ]
 
 const usersOfPolicy = (root: string, policy: Policy): ChainUsers =>
   usersOf(root, policy.network, chainOf(policy), policy.family)
 
-function add(root: string, attachment: Attachment, policies: readonly Policy[]): void {
-  const mark = ownerMark(attachment)
-  exclusively(root, attachment.network, () => {
-    const joined: ChainUsers[] = []
-    try {
-      for (const policy of policies) {
-        const users = usersOfPolicy(root, policy)
-        // Looked at even when there are users: someone may have emptied the table since.
-        const installed = hasNatRule(policy.family, jumpOf(policy))
-        if (!users.has(mark)) {
-          users.add(mark) // before the rules, so that DEL finds them when we are killed in between
-          joined.push(users)
-        }
-        if (!installed) changeNat(policy.family, [`:${chainOf(policy)} - [0:0]`, ...rulesOf(policy), jumpOf(policy)])
-      }
-    } catch (error) {
-      for (const users of joined) leaveAfterFailure(users, mark)
-      throw error
-    }
-  })
-}
-
-/** What cannot be undone now is on file for DEL; the error that made us undo is the one to report. */
-function leaveAfterFailure(users: ChainUsers, mark: string): void {
-  try {
-    leave(users, (each) => each.delete(mark))
-  } catch {}
-}
-
-function release(root: string, network: string, change: (users: ChainUsers) => void): void {
-  if (!hasLeftovers(root, network)) return
-  exclusively(root, network, () => {
-    for (const users of listUsers(root, network)) leave(users, change)
-  })
-}
-
-/** Lets `change` remove users and deletes the chain when none is left. */
-function leave(users: ChainUsers, change: (users: ChainUsers) => void): void {
-  change(users)
-  if (!users.isEmpty) return
-  uninstall(users)
-  users.forget() // after the rules: the empty folder reminds the next DEL when we are killed in between
+/** The chain of a policy, with the rule that leads to it. */
+function shared(root: string, policy: Policy, mark: string): Shared {
+  const users = usersOfPolicy(root, policy)
+  return {
+    users,
+    install() {
+      const { family } = policy
+      const wanted = [...rulesOf(policy), jumpOf(policy)]
+      // A list is as long as the table; to confirm some rules costs the same in any table.
+      if (
+        !users.isOnly(mark) &&
+        tryChangeNat(
+          family,
+          wanted.map((rule) => rule.replace(/^-A/, '-C')),
+        )
+      )
+        return
+      const present = listNat(family).map(withoutQuotes)
+      const isEntered = present.includes(jumpOf(policy))
+      const rules = present.filter((line) => line.startsWith(`-A ${chainOf(policy)} `))
+      if (isEntered && rules.join('\n') === rulesOf(policy).join('\n')) return
+      changeNat(family, [`:${chainOf(policy)} - [0:0]`, ...rulesOf(policy), ...(isEntered ? [] : [jumpOf(policy)])])
+    },
+  }
 }
 
 /** Deletes the chain and every rule that leads to it, as they are and not as we would write them today. */
@@ -110,22 +103,12 @@ function check(root: string, attachment: Attachment, policies: readonly Policy[]
   for (const policy of policies) {
     const chain = chainOf(policy)
     const users = usersOfPolicy(root, policy)
-    if (!users.has(mark))
-      throw new TranslationMissing(`"${mark}" is not among the users of ${chain} in ${users.folder}`)
-    const lines = listNat(policy.family).map((line) => line.replaceAll('"', ''))
-    if (!lines.includes(jumpOf(policy))) throw new TranslationMissing(`nat rule "${jumpOf(policy)}" is missing`)
+    if (!users.has(mark)) throw new RuleMissing(`"${mark}" is not among the users of ${chain} in ${users.folder}`)
+    const lines = listNat(policy.family).map(withoutQuotes)
+    if (!lines.includes(jumpOf(policy))) throw new RuleMissing(`nat rule "${jumpOf(policy)}" is missing`)
     const actual = lines.filter((line) => line.startsWith(`-A ${chain} `))
     for (const [i, rule] of rulesOf(policy).entries())
       if (actual[i] !== rule)
-        throw new TranslationMissing(
-          `rule ${i + 1} of chain ${chain} is "${actual[i] ?? 'missing'}", expected "${rule}"`,
-        )
+        throw new RuleMissing(`rule ${i + 1} of chain ${chain} is "${actual[i] ?? 'missing'}", expected "${rule}"`)
   }
-}
-
-function collect(root: string, network: string, valid: readonly AttachmentId[]): void {
-  const keep = ownerMarks(network, valid)
-  release(root, network, (users) => {
-    for (const mark of users.list()) if (!keep.has(mark)) users.delete(mark)
-  })
 }

@@ -9,8 +9,8 @@ import { networkMark, ownerMark, ownerMarks } from './mark.ts'
 import type { Masquerade } from './masquerade.ts'
 import { mapOf, masquerading, policyChain } from './masquerade-rules.ts'
 import { checkSources, findSource, listSources, type Source, sourcesOf } from './masquerade-state.ts'
-import { policyOf } from './policy.ts'
-import { type Chain, commit, createMissing, deleteUnused, isUnused, table } from './table.ts'
+import { policyOf, type Translation } from './policy.ts'
+import { type Chain, commit, completion, deleteUnused, isUnused, table } from './table.ts'
 
 /*
  * Masquerading on nf_tables by netlink. There is no lock: every change is one transaction that the kernel carries out
@@ -26,9 +26,9 @@ export function nftablesMasquerade(opened?: NetfilterSocket): Masquerade {
     return socket
   }
   return {
-    add: (attachment, addresses, exempt = []) => add(open(), attachment, addresses, exempt),
+    add: (attachment, addresses, translation = {}) => add(open(), attachment, addresses, translation),
     del: (attachment, addresses = [], search = true) => del(open(), attachment, addresses, search),
-    check: (attachment, addresses, exempt = []) => checkSources(open(), attachment, addresses, exempt),
+    check: (attachment, addresses, translation = {}) => checkSources(open(), attachment, addresses, translation),
     collect: (network, valid) => collect(open(), network, valid),
     requireUsable: () => requireNftables(open()),
     [Symbol.dispose]() {
@@ -61,12 +61,17 @@ function requireNftables(socket: NetfilterSocket): void {
   }
 }
 
-function add(socket: NetfilterSocket, attachment: Attachment, addresses: readonly Cidr[], exempt: readonly Cidr[]) {
+function add(
+  socket: NetfilterSocket,
+  attachment: Attachment,
+  addresses: readonly Cidr[],
+  translation: Translation,
+): void {
   const mark = ownerMark(attachment)
   const distinct = new Map(addresses.map((address) => [address.address, address]))
   const wanted = [...distinct.values()].map((address) => ({
     address,
-    chain: policyChain(policyOf(attachment.network, address, exempt)),
+    chain: policyChain(policyOf(attachment.network, address, translation)),
   }))
   const chains = wanted.map(({ chain }) => chain)
   commit(socket, () => {
@@ -78,7 +83,7 @@ function add(socket: NetfilterSocket, attachment: Attachment, addresses: readonl
       if (present) throw new TranslatedTwice(address.address, mark)
       elements.push(createSource(address, chain, mark))
     }
-    return elements.length > 0 ? [...createMissing(socket, masquerading, chains), ...elements] : []
+    return [...completion(socket, masquerading, chains), ...elements]
   })
 }
 

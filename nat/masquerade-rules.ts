@@ -9,7 +9,7 @@ import {
   hooks,
   type MapShape,
 } from '../netlink-lib/nftables/commands.ts'
-import { addressIn, lookupAddress, masquerade, verdict } from '../netlink-lib/nftables/statements.ts'
+import { addressIn, lookupAddress, masquerade, newSource, verdict } from '../netlink-lib/nftables/statements.ts'
 import type { Policy } from './policy.ts'
 import { type Chain, createWithRules, type Feature, table } from './table.ts'
 
@@ -20,7 +20,7 @@ import { type Chain, createWithRules, type Feature, table } from './table.ts'
  *   chain postrouting { type nat hook postrouting priority srcnat; ip saddr vmap @sources4; ip6 saddr vmap @sources6 }
  *   chain masq-lab-e1… { ip daddr 10.7.0.0/24 return; ip daddr 224.0.0.0/4 return; masquerade }
  *
- * A packet costs one lookup however many containers there are, and an attachment is one element. Rejected: a set per
+ * where a policy with a source of its own ends in `snat ip to 192.0.2.10` instead. A packet costs one lookup however many containers there are, and an attachment is one element. Rejected: a set per
  * network, because a packet then passes one rule per network and nothing notices an address that is used twice.
  */
 
@@ -38,14 +38,14 @@ export const base: Chain = {
 const chainPrefix = 'masq-'
 
 /** The rules of a policy. */
-export const policyChain = ({ network, untranslated, hash }: Policy): Chain => ({
+export const policyChain = ({ network, untranslated, source, hash }: Policy): Chain => ({
   name: `${chainPrefix}${network.slice(0, 24).replaceAll(/[^\w.-]/g, '_')}-${hash}`,
   rules: [
     ...untranslated.map(({ range, reason }) => ({
       expressions: [...addressIn('daddr', range), verdict('return')],
       comment: reason,
     })),
-    { expressions: masquerade() },
+    { expressions: source === undefined ? masquerade() : newSource(source) },
   ],
 })
 

@@ -2,10 +2,10 @@ import type { Attachment } from '../config/attachment.ts'
 import { type Cidr, type Family, familyOf, ipBytes } from '../netlink-lib/ip.ts'
 import type { Element } from '../netlink-lib/nftables/messages.ts'
 import type { NetfilterSocket } from '../netlink-lib/nftables/netfilter-socket.ts'
-import { TranslationMissing } from './errors.ts'
+import { RuleMissing } from './errors.ts'
 import { ownerMark } from './mark.ts'
 import { base, mapOf, masquerading, policyChain } from './masquerade-rules.ts'
-import { policyOf } from './policy.ts'
+import { policyOf, type Translation } from './policy.ts'
 import { checkChain, table } from './table.ts'
 
 /* What the kernel holds of our masquerading: nothing here changes it. */
@@ -62,19 +62,19 @@ export function checkSources(
   socket: NetfilterSocket,
   attachment: Attachment,
   addresses: readonly Cidr[],
-  exempt: readonly Cidr[],
+  translation: Translation,
 ): void {
   const mark = ownerMark(attachment)
   checkChain(socket, masquerading, base)
   for (const address of addresses) {
-    const chain = policyChain(policyOf(attachment.network, address, exempt))
+    const chain = policyChain(policyOf(attachment.network, address, translation))
     const place = `map ${mapOf(address.family)} of table ${table.family} ${table.name}`
     const source = findSource(socket, address.address)
-    if (!source) throw new TranslationMissing(`${address.address} for "${mark}" is missing from ${place}`)
+    if (!source) throw new RuleMissing(`${address.address} for "${mark}" is missing from ${place}`)
     if (source.mark !== mark)
-      throw new TranslationMissing(`${address.address} in ${place} belongs to "${source.mark}", expected "${mark}"`)
+      throw new RuleMissing(`${address.address} in ${place} belongs to "${source.mark}", expected "${mark}"`)
     if (source.chain !== chain.name)
-      throw new TranslationMissing(`${address.address} in ${place} leads to ${source.chain}, expected ${chain.name}`)
+      throw new RuleMissing(`${address.address} in ${place} leads to ${source.chain}, expected ${chain.name}`)
     checkChain(socket, masquerading, chain)
   }
 }

@@ -2,26 +2,28 @@ import type { Attachment, AttachmentId } from '../config/attachment.ts'
 import type { Cidr } from '../netlink-lib/ip.ts'
 import { iptablesMasquerade } from './masquerade-iptables.ts'
 import { nftablesMasquerade, nftablesMasqueradeIfSupported } from './masquerade-nftables.ts'
+import type { Translation } from './policy.ts'
 
 /**
- * Source translation: what a container sends out of its network's subnet leaves the host with the host's own address.
+ * Source translation: what a container sends out of its network's subnet leaves the host with the host's own address,
+ * or with one that is asked for.
  * Nothing is opened before the first use. {@link Symbol.dispose} closes the socket, which costs an RCU wait: a caller
  * that also deletes a link sends the rules first and closes last, so that the two waits overlap.
  */
 export interface Masquerade extends Disposable {
   /**
    * Translates what these addresses send, except to their own subnet (given by the prefix length), to multicast and to
-   * `exempt`. Repeating it for the same attachment is fine; an address of another attachment, or one that the
+   * exempt destinations. Repeating it for the same attachment is fine; an address of another attachment, or one that the
    * attachment has translated by other rules already, is refused.
    */
-  add(attachment: Attachment, addresses: readonly Cidr[], exempt?: readonly Cidr[]): void
+  add(attachment: Attachment, addresses: readonly Cidr[], translation?: Translation): void
   /**
    * Succeeds when there is nothing to delete. With `addresses` its cost does not depend on who else is attached: where
    * they are not the attachment's all is searched, unless `search` says that there is probably nothing.
    */
   del(attachment: Attachment, addresses?: readonly string[], search?: boolean): void
   /** Throws, naming what {@link add} would have made and is not there. */
-  check(attachment: Attachment, addresses: readonly Cidr[], exempt?: readonly Cidr[]): void
+  check(attachment: Attachment, addresses: readonly Cidr[], translation?: Translation): void
   /** Deletes what belongs to this network and to none of the valid attachments. */
   collect(network: string, valid: readonly AttachmentId[]): void
   /** Throws when nothing could be translated now: the kernel or a program lacks. */
@@ -43,7 +45,11 @@ export function openMasquerade(backend: MasqueradeBackend): Masquerade {
     add: (...call) => choose().add(...call),
     del: (...call) => choose().del(...call),
     check: (...call) => choose().check(...call),
-    collect: (...call) => choose().collect(...call),
+    collect(...call) {
+      // By either: what is stale may come from another configuration.
+      iptablesMasquerade().collect(...call)
+      choose().collect(...call)
+    },
     requireUsable: () => choose().requireUsable(),
     [Symbol.dispose]: () => chosen?.[Symbol.dispose](),
   }

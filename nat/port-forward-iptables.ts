@@ -1,9 +1,9 @@
 import type { Attachment, AttachmentId } from '../config/attachment.ts'
 import { deleteUdpFlows } from '../netlink-lib/conntrack/flows.ts'
 import { NetlinkSocket, protocols as netlinkProtocols } from '../netlink-lib/socket.ts'
-import { TranslationMissing } from './errors.ts'
+import { RuleMissing } from './errors.ts'
 import { type Forward, forwardsOf, type PortForwarding } from './forwards.ts'
-import { changeNat, IptablesFailed, listNat, probeNat } from './iptables.ts'
+import { changeNat, listNat, probeNat, tryChangeNat, withoutQuotes } from './iptables.ts'
 import { networkMark, ownerMark, ownerMarks } from './mark.ts'
 import {
   deleteInstallation,
@@ -64,7 +64,7 @@ function add(root: string, attachment: Attachment, wish: PortForwarding): void {
   if (families.length === 0) return
   exclusively(root, attachment.network, () => {
     const isSame = JSON.stringify(findInstallation(root, mark)) === JSON.stringify(installation)
-    if (isSame && families.every((family) => tryChange(family.family, confirmations(family)))) return
+    if (isSame && families.every((family) => tryChangeNat(family.family, confirmations(family)))) return
     remove(root, mark) // an ADD that is repeated with other ports, or after a flush, begins anew
     refuseClaimed(root, forwards, mark)
     const isFirst = families.map(({ family, shared }) => shared.some((name) => !isUsed(root, name, family)))
@@ -101,8 +101,8 @@ function install({ family, chain, entries, rules, shared }: FamilyInstallation, 
   const groups = shared.map(sharedRules)
   const own = [`:${chain} - [0:0]`, ...[...rules, ...entries].map((rule) => `-A ${rule}`)]
   const confirm = groups.flatMap((group) => group.rules.map((rule) => `-C ${rule}`))
-  if (!isFirst && tryChange(family, [...confirm, ...own])) return
-  const present = withoutQuotes(listNat(family))
+  if (!isFirst && tryChangeNat(family, [...confirm, ...own])) return
+  const present = listNat(family).map(withoutQuotes)
   const missing = groups.flatMap((group) => [
     ...(group.chain && !present.some((line) => line.startsWith(`:${group.chain} `)) ? [`:${group.chain} - [0:0]`] : []),
     // Before the rules of the networks, which accept what stays in a subnet.
@@ -111,19 +111,6 @@ function install({ family, chain, entries, rules, shared }: FamilyInstallation, 
       .map((rule) => (rule.startsWith('POSTROUTING ') ? `-I ${rule.replace(' ', ' 1 ')}` : `-A ${rule}`)),
   ])
   changeNat(family, [...missing, ...own])
-}
-
-const withoutQuotes = (lines: readonly string[]): string[] => lines.map((line) => line.replaceAll('"', ''))
-
-/** False when a rule or chain that the lines speak of is not there: then nothing was changed. */
-function tryChange(family: 4 | 6, lines: readonly string[]): boolean {
-  try {
-    changeNat(family, lines)
-    return true
-  } catch (error) {
-    if (error instanceof IptablesFailed && error.status < 3) return false
-    throw error
-  }
 }
 
 /** Returns what led to the containers. */
@@ -155,7 +142,7 @@ function uninstall(root: string, mark: string, { family, chain, entries, shared 
     ...chains.map((name) => `-F ${name}`),
     ...chains.map((name) => `-X ${name}`),
   ]
-  if (tryChange(family, lines)) return
+  if (tryChangeNat(family, lines)) return
   deletePresent(family, chains, new Set(unused.flatMap(({ rules }) => rules.map((rule) => `-A ${rule}`))))
 }
 
@@ -166,7 +153,7 @@ function deletePresent(family: 4 | 6, chains: readonly string[], rules: Readonly
   const single = present.filter((line) => {
     if (!line.startsWith('-A ') || gone.includes(line.split(' ')[1]!)) return false
     const target = / -[jg] (\S+)( |$)/.exec(line)?.[1] ?? ''
-    return gone.includes(target) || rules.has(line.replaceAll('"', ''))
+    return gone.includes(target) || rules.has(withoutQuotes(line))
   })
   const lines = [
     ...single.map((line) => line.replace('-A ', '-D ')),
@@ -179,7 +166,7 @@ function deletePresent(family: 4 | 6, chains: readonly string[], rules: Readonly
 function check(root: string, attachment: Attachment, wish: PortForwarding): void {
   const mark = ownerMark(attachment)
   const fail = (what: string): never => {
-    throw new TranslationMissing(what, 'port forwarding')
+    throw new RuleMissing(what, 'port forwarding')
   }
   for (const installed of installationFor(mark, wish).families) {
     const { family, shared } = installed
@@ -188,8 +175,8 @@ function check(root: string, attachment: Attachment, wish: PortForwarding): void
       if (!users.has(mark)) fail(`"${mark}" is not among the users of ${name} in ${users.folder}`)
     }
     const confirm = confirmations(installed)
-    if (tryChange(family, confirm)) continue
-    const missing = confirm.find((line) => !tryChange(family, [line])) ?? confirm[0]!
+    if (tryChangeNat(family, confirm)) continue
+    const missing = confirm.find((line) => !tryChangeNat(family, [line])) ?? confirm[0]!
     fail(`nat rule "${missing.replace('-C', '-A')}" of IPv${family} is missing`)
   }
 }

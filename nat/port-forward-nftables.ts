@@ -22,7 +22,7 @@ import {
   refuseTaken,
   withRecords,
 } from './port-forward-state.ts'
-import { commit, createMissing, deleteUnused, isUnused, table } from './table.ts'
+import { commit, completion, deleteUnused, isUnused, table } from './table.ts'
 
 /*
  * Port forwarding on nf_tables by netlink, in the manner of masquerading: no lock, no files, each verb looks first and
@@ -89,9 +89,7 @@ function add(socket: NetfilterSocket, attachment: Attachment, wish: PortForwardi
         for (const [i, entry] of entries.entries()) refuseTaken(entry, found[i], mark)
         refuseRivals(socket, forwards, mark)
         const missing = entries.filter((_, i) => !found[i])
-        return missing.length > 0
-          ? [...createMissing(socket, forwarding, policies), ...createCommands(missing, mark)]
-          : []
+        return [...completion(socket, forwarding, policies), ...createCommands(missing, mark)]
       })
     // The two kinds of rivals have no key in common that one of them would be refused for. Of two that came at the same
     // time at least one sees the other now.

@@ -3,7 +3,7 @@ import { type Family, formatIp, ipBytes } from '../netlink-lib/ip.ts'
 import type { Element } from '../netlink-lib/nftables/messages.ts'
 import type { NetfilterSocket } from '../netlink-lib/nftables/netfilter-socket.ts'
 import { saysTheSame } from '../netlink-lib/nftables/statements.ts'
-import { AddressTaken, PortTaken, TranslationMissing } from './errors.ts'
+import { AddressTaken, PortTaken, RuleMissing } from './errors.ts'
 import { type Forward, type PortForwarding, type PortMapping, portText, protocols } from './forwards.ts'
 import { fnv1a, ownerMark } from './mark.ts'
 import { decodeRecord, encodeRecord, type OwnedRecord, recordKey } from './port-forward-records.ts'
@@ -144,7 +144,7 @@ export function checkForwarding(socket: NetfilterSocket, attachment: Attachment,
     const { map, subject, data } = entries[i]!
     const place = `map ${map} of table ${table.family} ${table.name}`
     const fail = (what: string): never => {
-      throw new TranslationMissing(what, forwarding.name)
+      throw new RuleMissing(what, forwarding.name)
     }
     if (!held) fail(`${subject} for "${mark}" is missing from ${place}`)
     else if (held.mark !== mark) fail(`${subject} in ${place} belongs to "${held.mark}", expected "${mark}"`)

@@ -6,13 +6,14 @@ import {
   createTable,
   deleteChain,
   deleteTable,
+  flushChain,
   type Hook,
   type TableRef,
 } from '../netlink-lib/nftables/commands.ts'
 import type { ChainMessage } from '../netlink-lib/nftables/messages.ts'
 import { type NetfilterSocket, TransactionRefused } from '../netlink-lib/nftables/netfilter-socket.ts'
 import { type Expression, saysTheSame } from '../netlink-lib/nftables/statements.ts'
-import { TranslationMissing } from './errors.ts'
+import { RuleMissing } from './errors.ts'
 
 /*
  * The one nf_tables table that all our translations share. Each feature has a fixed set of base chains and maps in it,
@@ -47,20 +48,31 @@ export interface Feature {
   isPolicyChain(name: string | undefined): boolean
 }
 
+const rulesOf = ({ name, rules }: Chain): Command[] =>
+  rules.map(({ expressions, comment }) => appendRule(table, name, expressions, comment))
+
 export const createWithRules = (chain: Chain): Command[] => [
   createChain(table, chain.name, chain.hook),
-  ...chain.rules.map((rule) => appendRule(table, chain.name, rule.expressions, rule.comment)),
+  ...rulesOf(chain),
 ]
 
-/** The policy chains that are not there yet, and what they need in turn. */
-export function createMissing(socket: NetfilterSocket, feature: Feature, policies: readonly Chain[]): Command[] {
+/** What the policy chains lack, and what they need in turn: chains that are gone, and rules that somebody changed. */
+export function completion(socket: NetfilterSocket, feature: Feature, policies: readonly Chain[]): Command[] {
+  if (policies.length === 0) return []
   const byName = new Map(policies.map((chain) => [chain.name, chain]))
-  const missing = [...byName.values()].filter((chain) => !socket.findChain(table, chain.name))
-  if (missing.length === 0) return []
-  const commands = missing.flatMap(createWithRules)
-  if (!socket.findChain(table, feature.chains[0]!.name)) commands.unshift(...feature.create())
-  if (!socket.findTable(table)) commands.unshift(createTable(table, tableComment))
+  const hasBase = socket.findChain(table, feature.chains[0]!.name) !== undefined
+  const chains = [...(hasBase ? feature.chains : []), ...byName.values()]
+  const commands = chains.flatMap((chain) => completionOf(socket, chain))
+  if (!hasBase) commands.unshift(...feature.create())
+  if (!hasBase && !socket.findTable(table)) commands.unshift(createTable(table, tableComment))
   return commands
+}
+
+function completionOf(socket: NetfilterSocket, chain: Chain): Command[] {
+  if (!socket.findChain(table, chain.name)) return createWithRules(chain)
+  const present = socket.listRules(table, chain.name).map(({ expressions }) => expressions)
+  const wanted = chain.rules.map(({ expressions }) => expressions)
+  return saysTheSame(wanted, present) ? [] : [flushChain(table, chain.name), ...rulesOf(chain)]
 }
 
 const attempts = 32
@@ -125,7 +137,7 @@ function deleteIfPossible(socket: NetfilterSocket, commands: readonly Command[])
 export function checkChain(socket: NetfilterSocket, feature: Feature, wanted: Chain): void {
   const place = `chain ${wanted.name} of table ${table.family} ${table.name}`
   const fail = (what: string): never => {
-    throw new TranslationMissing(what, feature.name)
+    throw new RuleMissing(what, feature.name)
   }
   const actual = socket.findChain(table, wanted.name) ?? fail(`${place} is missing`)
   const { hook } = wanted

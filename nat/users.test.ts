@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { exclusively, listUsers, usersOf } from './users.ts'
+import { exclusively, join, listUsers, release, type Shared, usersOf } from './users.ts'
 
 let base: string
 let root: string
@@ -39,7 +39,7 @@ test('the two families and the networks have users of their own', () => {
 
 test.each(['..', '.', '../..', 'a/b', ''])('a network named "%s" stays inside the folder', (network) => {
   const { folder } = usersOf(root, network, 'NS-NET-1', 4)
-  expect(folder.slice(root.length)).toMatch(/^\/masquerade-[^/]+\/NS-NET-1\.v4$/)
+  expect(folder.slice(root.length)).toMatch(/^\/network-[^/]+\/NS-NET-1\.v4$/)
 })
 
 test('the folder is gone after work that leaves no users, and stays while there are some', () => {
@@ -63,7 +63,62 @@ test('the lock is free again after work that throws', () => {
 })
 
 test('an entry that is not ours is named, not guessed at', () => {
-  mkdirSync(`${root}/masquerade-lab`, { recursive: true })
-  writeFileSync(`${root}/masquerade-lab/notes`, '')
-  expect(() => listUsers(root, 'lab')).toThrow('masquerade-lab/notes: not made by ns-net')
+  mkdirSync(`${root}/network-lab`, { recursive: true })
+  writeFileSync(`${root}/network-lab/notes`, '')
+  expect(() => listUsers(root, 'lab')).toThrow('network-lab/notes: not made by ns-net')
+})
+
+/** Things that users share, and which of them are there. */
+function shop() {
+  const installed = new Set<string>()
+  const part = (chain: string, failure?: string): Shared => ({
+    users: usersOf(root, 'lab', chain, 4),
+    install() {
+      if (failure) throw new Error(failure)
+      installed.add(chain)
+    },
+  })
+  return { installed, part, uninstall: ({ chain }: { chain: string }) => void installed.delete(chain) }
+}
+const without = (mark: string) => (users: { delete(mark: string): void }) => users.delete(mark)
+
+test('what is shared is there from the first user to the last', () => {
+  const { installed, part, uninstall } = shop()
+  join(root, 'lab', 'lab c1 eth0', [part('A'), part('B')], uninstall)
+  join(root, 'lab', 'lab c2 eth0', [part('B')], uninstall)
+  release(root, 'lab', without('lab c1 eth0'), uninstall)
+  expect([...installed]).toEqual(['B'])
+  installed.clear() // somebody emptied the table
+  join(root, 'lab', 'lab c2 eth0', [part('B')], uninstall)
+  expect([...installed]).toEqual(['B'])
+  release(root, 'web', without('lab c2 eth0'), uninstall)
+  expect([...installed]).toEqual(['B'])
+  for (const _time of [1, 2]) release(root, 'lab', without('lab c2 eth0'), uninstall)
+  expect([...installed]).toEqual([])
+  expect(existsSync(root)).toBe(false)
+})
+
+test('who cannot join all joins none, and stays a user of what it was a user of', () => {
+  const { installed, part, uninstall } = shop()
+  join(root, 'lab', 'lab c1 eth0', [part('A')], uninstall)
+  const joining = () => join(root, 'lab', 'lab c1 eth0', [part('A'), part('B'), part('C', 'no C')], uninstall)
+  expect(joining).toThrow('no C')
+  expect([...installed]).toEqual(['A'])
+  expect(listUsers(root, 'lab').map(({ chain }) => chain)).toEqual(['A'])
+})
+
+test('release goes on past failures, tells of all, and leaves on file what is still there', () => {
+  const { installed, part, uninstall } = shop()
+  join(root, 'lab', 'lab c1 eth0', [part('A'), part('B'), part('C')], uninstall)
+  const failing = (users: { chain: string }) => {
+    if (users.chain !== 'B') throw new Error(`${users.chain} stays`)
+    uninstall(users)
+  }
+  const releasing = () => release(root, 'lab', without('lab c1 eth0'), failing)
+  expect(releasing).toThrow(AggregateError)
+  expect(releasing).toThrow(/^(A stays; C stays|C stays; A stays)$/)
+  expect([...installed].sort()).toEqual(['A', 'C'])
+  release(root, 'lab', without('lab c1 eth0'), uninstall)
+  expect([...installed]).toEqual([])
+  expect(existsSync(root)).toBe(false)
 })

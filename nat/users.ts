@@ -14,16 +14,17 @@ import type { Family } from '../netlink-lib/ip.ts'
 import { networkMark } from './mark.ts'
 
 /*
- * Which attachments use a chain, for backends whose rules cannot carry that: one empty file for each, named by its mark,
+ * Which attachments use a chain or a set of rules, for backends whose rules cannot carry that: one empty file for each,
+ * named by its mark,
  *
- *   /run/ns-net/nat/masquerade-lab/NS-NET-e1….v4/lab 7c1f… eth0
+ *   /run/ns-net/nat/network-lab/NS-NET-e1….v4/lab 7c1f… eth0
  *
  * on the tmpfs that a reboot clears together with the rules. Whether a user was the last is one look into the folder.
  */
 
 const lockTimeout = 10_000
 
-/** The users of one chain. */
+/** The users of one chain, or of something else with a name that they share. */
 export class ChainUsers {
   constructor(
     readonly chain: string,
@@ -46,6 +47,11 @@ export class ChainUsers {
 
   list(): string[] {
     return readdirSync(this.folder)
+  }
+
+  /** Deletes those that are not valid any more. */
+  keepOnly(isValid: (mark: string) => boolean): void {
+    for (const mark of this.list()) if (!isValid(mark)) this.delete(mark)
   }
 
   /** False before the first user. */
@@ -81,7 +87,7 @@ export class ChainUsers {
 }
 
 /** The prefix keeps a network named `..` inside the folder. */
-const networkFolder = (root: string, network: string): string => `${root}/masquerade-${networkMark(network).trim()}`
+const networkFolder = (root: string, network: string): string => `${root}/network-${networkMark(network).trim()}`
 
 export function usersOf(root: string, network: string, chain: string, family: Family): ChainUsers {
   return new ChainUsers(chain, family, `${networkFolder(root, network)}/${chain}.v${family}`)
@@ -106,8 +112,8 @@ let held: number | undefined
  */
 export const heldLock = (): number | undefined => held
 
-/** True when a process that was killed may have left its folder or the lock. */
-export function hasLeftovers(root: string, network: string): boolean {
+/** True when the network has users, or a process that was killed may have left its folder or the lock. */
+function mayHaveUsers(root: string, network: string): boolean {
   if (!existsSync(root)) return false
   return existsSync(networkFolder(root, network)) || readdirSync(root).every((name) => name === 'lock')
 }
@@ -133,6 +139,78 @@ export function exclusively(root: string, network: string, work: () => void): vo
       if (entered || (error as { code?: string }).code !== 'ENOENT') throw error
     }
   }
+}
+
+/** What several attachments share, and how it is made where it is not there. */
+export interface Shared {
+  readonly users: ChainUsers
+  install(): void
+}
+
+/** Takes away what the users had shared. */
+export type Uninstall = (users: ChainUsers) => void
+
+/** Makes the attachment with this mark a user of each, and each be there: of all or of none. */
+export function join(
+  root: string,
+  network: string,
+  mark: string,
+  shared: readonly Shared[],
+  uninstall: Uninstall,
+): void {
+  if (shared.length === 0) return
+  exclusively(root, network, () => {
+    const joined: ChainUsers[] = []
+    try {
+      for (const { users, install } of shared) {
+        if (!users.has(mark)) {
+          users.add(mark) // before the rules, so that DEL finds them when we are killed in between
+          joined.push(users)
+        }
+        install() // even when there are users: someone may have emptied the table since
+      }
+    } catch (error) {
+      for (const users of joined) leaveAfterFailure(users, mark, uninstall)
+      throw error
+    }
+  })
+}
+
+/** What cannot be undone now is on file for DEL; the error that made us undo is the one to report. */
+function leaveAfterFailure(users: ChainUsers, mark: string, uninstall: Uninstall): void {
+  try {
+    leave(users, (each) => each.delete(mark), uninstall)
+  } catch {}
+}
+
+/** Lets `change` remove users all over the network, and uninstalls what has none left; goes on past failures. */
+export function release(
+  root: string,
+  network: string,
+  change: (users: ChainUsers) => void,
+  uninstall: Uninstall,
+): void {
+  if (!mayHaveUsers(root, network)) return
+  exclusively(root, network, () => {
+    const errors: Error[] = []
+    for (const users of listUsers(root, network)) {
+      try {
+        leave(users, change, uninstall)
+      } catch (error) {
+        errors.push(error as Error)
+      }
+    }
+    if (errors.length > 0) throw errors.length === 1 ? errors[0] : new AggregateError(errors, messagesOf(errors))
+  })
+}
+
+const messagesOf = (errors: readonly Error[]): string => errors.map(({ message }) => message).join('; ')
+
+function leave(users: ChainUsers, change: (users: ChainUsers) => void, uninstall: Uninstall): void {
+  change(users)
+  if (!users.isEmpty) return
+  uninstall(users)
+  users.forget() // after the rules: the empty folder reminds the next DEL when we are killed in between
 }
 
 /** Last under the lock: who waits for the file that goes here notices and begins anew (see {@link withLock}). */

@@ -32,60 +32,69 @@ export class MalformedMessage extends Error {
   }
 }
 
-function fixed<T>(size: number, write: (b: Buffer, v: T) => void, read: (b: Buffer) => T): Codec<T> & { size: number } {
+/** A value of always the same size, put into and got out of the bytes of something larger. */
+interface FixedCodec<T> extends Codec<T> {
+  readonly size: number
+  put(bytes: Buffer, value: T, at: number): void
+  get(bytes: Buffer, at: number): T
+}
+
+function fixed<T>(size: number, put: FixedCodec<T>['put'], get: FixedCodec<T>['get']): FixedCodec<T> {
   return {
     size,
+    put,
+    get,
     encode(value) {
       const bytes = Buffer.alloc(size)
-      write(bytes, value)
+      put(bytes, value, 0)
       return bytes
     },
     decode(bytes, at = 0) {
       if (bytes.length < size) throw new MalformedMessage(`expected ${size} bytes, got ${bytes.length}`, at)
-      return read(bytes)
+      return get(bytes, 0)
     },
   }
 }
 
 export const u8 = fixed<number>(
   1,
-  (b, v) => b.writeUInt8(v),
-  (b) => b.readUInt8(),
+  (b, v, at) => b.writeUInt8(v, at),
+  (b, at) => b[at]!,
 )
 export const u16 = fixed<number>(
   2,
-  (b, v) => b.writeUInt16LE(v),
-  (b) => b.readUInt16LE(),
+  (b, v, at) => b.writeUInt16LE(v, at),
+  (b, at) => b.readUInt16LE(at),
 )
 export const u32 = fixed<number>(
   4,
-  (b, v) => b.writeUInt32LE(v),
-  (b) => b.readUInt32LE(),
+  (b, v, at) => b.writeUInt32LE(v, at),
+  (b, at) => b.readUInt32LE(at),
 )
 export const i32 = fixed<number>(
   4,
-  (b, v) => b.writeInt32LE(v),
-  (b) => b.readInt32LE(),
+  (b, v, at) => b.writeInt32LE(v, at),
+  (b, at) => b.readInt32LE(at),
 )
 export const u16be = fixed<number>(
   2,
-  (b, v) => b.writeUInt16BE(v),
-  (b) => b.readUInt16BE(),
+  (b, v, at) => b.writeUInt16BE(v, at),
+  (b, at) => b.readUInt16BE(at),
 )
 export const u32be = fixed<number>(
   4,
-  (b, v) => b.writeUInt32BE(v),
-  (b) => b.readUInt32BE(),
+  (b, v, at) => b.writeUInt32BE(v, at),
+  (b, at) => b.readUInt32BE(at),
 )
 export const i32be = fixed<number>(
   4,
-  (b, v) => b.writeInt32BE(v),
-  (b) => b.readInt32BE(),
+  (b, v, at) => b.writeInt32BE(v, at),
+  (b, at) => b.readInt32BE(at),
 )
 export const u64be = fixed<bigint>(
   8,
-  (b, v) => b.writeBigUInt64BE(v),
-  (b) => b.readBigUInt64BE(),
+  (b, v, at) => b.writeBigUInt64BE(v, at),
+  (b, at) => b.readBigUInt64BE(at),
 )
 
 /** Bytes as they are. */
@@ -109,29 +118,55 @@ export const mac: Codec<string> = {
   decode: (bytes) => bytes.toString('hex').replace(/..(?=.)/g, '$&:'),
 }
 
-type Fields = Readonly<Record<string, Codec<number> & { size: number }>>
+/** A codec that is made when it is first used, in modules that most load for something else: tables cost their making. */
+export function later<T>(make: () => Codec<T>): Codec<T> {
+  let made: Codec<T> | undefined
+  const codec = () => {
+    made ??= make()
+    return made
+  }
+  return {
+    get nested() {
+      return codec().nested
+    },
+    encode: (value) => codec().encode(value),
+    decode: (bytes, at) => codec().decode(bytes, at),
+  }
+}
+
+type Fields = Readonly<Record<string, FixedCodec<number>>>
 type Struct<F extends Fields> = { -readonly [K in keyof F]: number }
 
 interface StructCodec<V> extends Codec<V> {
   readonly size: number
-  readonly names: ReadonlySet<string>
+  readonly fields: Fields
 }
 
 /** A fixed C struct: fields in order, omitted ones are 0. Padding is a field of its own. */
 export function struct<F extends Fields>(fields: F): StructCodec<Partial<Struct<F>>> {
-  const entries = Object.entries(fields)
-  const size = entries.reduce((sum, [, codec]) => sum + codec.size, 0)
+  let size = 0
+  for (const name in fields) size += fields[name]!.size
   return {
     size,
-    names: new Set(Object.keys(fields)),
-    encode: (value) => Buffer.concat(entries.map(([name, codec]) => codec.encode(value[name] ?? 0))),
+    fields,
+    encode(value) {
+      const bytes = Buffer.alloc(size)
+      let at = 0
+      for (const name in fields) {
+        const field = fields[name]!
+        field.put(bytes, value[name] ?? 0, at)
+        at += field.size
+      }
+      return bytes
+    },
     decode(bytes, at = 0) {
       if (bytes.length < size) throw new MalformedMessage(`expected a header of ${size} bytes, got ${bytes.length}`, at)
       const value: Record<string, number> = {}
       let offset = 0
-      for (const [name, codec] of entries) {
-        value[name] = codec.decode(bytes.subarray(offset), at + offset)
-        offset += codec.size
+      for (const name in fields) {
+        const field = fields[name]!
+        value[name] = field.get(bytes, offset)
+        offset += field.size
       }
       return value as Struct<F>
     },
@@ -156,14 +191,19 @@ export function attribute(type: number, data: Buffer): Buffer {
   return bytes
 }
 
+/** Length of the attribute at `offset`, header included; one that lies throws. `at` is where `bytes` lies in the message. */
+function lengthAt(bytes: Buffer, offset: number, at: number): number {
+  const length = bytes.readUInt16LE(offset)
+  if (length >= 4 && offset + length <= bytes.length) return length
+  throw new MalformedMessage(`attribute length ${length}, ${bytes.length - offset} bytes left`, at + offset)
+}
+
 /** Splits a run of attributes; a length that lies throws. */
 export function splitAttributes(bytes: Buffer, at = 0): (UnknownAttribute & { at: number })[] {
   const found: (UnknownAttribute & { at: number })[] = []
   let offset = 0
   while (offset + 4 <= bytes.length) {
-    const length = bytes.readUInt16LE(offset)
-    if (length < 4 || offset + length > bytes.length)
-      throw new MalformedMessage(`attribute length ${length}, ${bytes.length - offset} bytes left`, at + offset)
+    const length = lengthAt(bytes, offset, at)
     found.push({
       type: bytes.readUInt16LE(offset + 2),
       data: bytes.subarray(offset + 4, offset + length),
@@ -176,16 +216,19 @@ export function splitAttributes(bytes: Buffer, at = 0): (UnknownAttribute & { at
 
 /**
  * A set of attributes by name. They are written in the order of the value's own keys; undefined ones are left out.
- * Unknown types survive under `unknown`.
+ * Unknown types survive under `unknown`, or are skipped where there are many and nobody writes them back.
  */
-export function attributes<T extends Table>(table: T): Codec<AttributeValues<T>> & { readonly nested: true } {
-  const names = new Map<number, string>()
-  for (const name in table) names.set(table[name]![0], name)
+export function attributes<T extends Table>(
+  table: T,
+  { unknown: treatment = 'kept' }: { readonly unknown?: 'kept' | 'skipped' } = {},
+): Codec<AttributeValues<T>> & { readonly nested: true } {
+  let names: string[] | undefined // by type; made when something is read, as many tables are only written
   return {
     nested: true,
     encode(value) {
       const parts: Buffer[] = []
-      for (const [name, content] of Object.entries(value)) {
+      for (const name in value) {
+        const content = value[name]
         if (content === undefined || name === 'unknown') continue
         const [type, codec] = table[name]!
         parts.push(attribute(codec.nested ? type | nestedFlag : type, codec.encode(content)))
@@ -194,17 +237,31 @@ export function attributes<T extends Table>(table: T): Codec<AttributeValues<T>>
       return Buffer.concat(parts)
     },
     decode(bytes, at = 0) {
+      names ??= namesByType(table)
       const value: Record<string, unknown> = {}
       const unknown: UnknownAttribute[] = []
-      for (const part of splitAttributes(bytes, at)) {
-        const name = names.get(part.type & typeMask)
-        if (name === undefined) unknown.push({ type: part.type, data: Buffer.from(part.data) })
-        else value[name] = table[name]![1].decode(part.data, part.at)
+      let offset = 0
+      while (offset + 4 <= bytes.length) {
+        const length = lengthAt(bytes, offset, at)
+        const type = bytes.readUInt16LE(offset + 2)
+        const name = names[type & typeMask]
+        if (name !== undefined || treatment === 'kept') {
+          const data = bytes.subarray(offset + 4, offset + length)
+          if (name === undefined) unknown.push({ type, data: Buffer.from(data) })
+          else value[name] = table[name]![1].decode(data, at + offset + 4)
+        }
+        offset += (length + 3) & ~3
       }
       if (unknown.length > 0) value.unknown = unknown
       return value as AttributeValues<T>
     },
   }
+}
+
+function namesByType(table: Table): string[] {
+  const names: string[] = []
+  for (const name in table) names[table[name]![0]] = name
+  return names
 }
 
 /** Several attributes of one type inside a nested one (NFTA_LIST_ELEM, IFLA_ALT_IFNAME in IFLA_PROP_LIST). */
@@ -221,7 +278,9 @@ export function list<T>(type: number, codec: Codec<T>): Codec<readonly T[]> & { 
 export function message<H extends object, A extends object>(header: StructCodec<H>, body: Codec<A>): Codec<H & A> {
   return {
     encode(value) {
-      const rest = Object.fromEntries(Object.entries(value).filter(([name]) => !header.names.has(name)))
+      const rest: Record<string, unknown> = {}
+      for (const name in value)
+        if (header.fields[name] === undefined) rest[name] = (value as Record<string, unknown>)[name]
       return Buffer.concat([header.encode(value), body.encode(rest as A)])
     },
     decode: (bytes, at = 0) => ({

@@ -1,7 +1,8 @@
-import { existsSync, constants as fsConstants, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { openFile, withLock } from './flock.ts'
+import { openFile, openFlags } from './files.ts'
+import { withLock } from './flock.ts'
 import { libc } from './libc.ts'
 
 let folder: string
@@ -35,7 +36,7 @@ test('an error of the work comes through and the lock is free again', () => {
 test('the lock that others see is flock(2), and it is free afterwards', () => {
   const path = `${folder}/lock`
   const tryLock = () => {
-    using file = openFile(path, fsConstants.O_RDONLY)
+    using file = openFile(path, openFlags.readOnly)
     return libc.flock(file.fd, 2 | 4)
   }
   expect(withLock(path, 100, tryLock)).toBe(-1)

@@ -1,21 +1,10 @@
-import { closeSync, constants as fsConstants, fstatSync, openSync } from 'node:fs'
 import { KernelError } from './errors.ts'
+import { openFile, openFlags, statusOfOpen } from './files.ts'
 import { lastErrno, libc } from './libc.ts'
 import { pause } from './pause.ts'
 
 const LOCK_EX = 2
 const LOCK_NB = 4
-const O_CLOEXEC = 0o2000000 // the same on every architecture that Node runs on; node:fs doesn't name it
-
-export interface OpenFile extends Disposable {
-  readonly fd: number
-}
-
-/** Opens a file close-on-exec; take it with `using`. */
-export function openFile(path: string, flags: number, mode?: number): OpenFile {
-  const fd = openSync(path, flags | O_CLOEXEC, mode)
-  return { fd, [Symbol.dispose]: () => closeSync(fd) }
-}
 
 /**
  * Runs `work` while holding the exclusive flock(2) of the file; its descriptor is given, for child processes to hold too.
@@ -25,10 +14,10 @@ export function openFile(path: string, flags: number, mode?: number): OpenFile {
 export function withLock<T>(path: string, timeoutMs: number, work: (fd: number) => T): T {
   const deadline = performance.now() + timeoutMs
   for (;;) {
-    using file = openFile(path, fsConstants.O_CREAT | fsConstants.O_RDONLY, 0o750)
+    using file = openFile(path, openFlags.create | openFlags.readOnly, 0o750)
     lock(file.fd, path, deadline)
     // Someone removed the whole folder while we waited: this lock excludes nobody who comes later.
-    if (fstatSync(file.fd).nlink > 0) return work(file.fd)
+    if (statusOfOpen(file.fd, path).links > 0) return work(file.fd)
   }
 }
 

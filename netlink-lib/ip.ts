@@ -52,7 +52,8 @@ function groups(text: string, mayEndInIpv4: boolean): number[] | undefined {
 /** Canonical text of 4 or 16 address bytes. */
 export function formatIp(bytes: Uint8Array): string {
   if (bytes.length === 4) return bytes.join('.')
-  const group = Array.from({ length: 8 }, (_, i) => (bytes[2 * i]! << 8) | bytes[2 * i + 1]!)
+  const group: number[] = []
+  for (let i = 0; i < 16; i += 2) group.push((bytes[i]! << 8) | bytes[i + 1]!)
   let start = -1
   let length = 1 // a single zero group is not compressed (RFC 5952, 4.2.2)
   for (let i = 0; i < 8; i++) {

@@ -1,5 +1,5 @@
-import fs from 'node:fs'
 import { isKernelError, KernelError } from './errors.ts'
+import { deleteFile, makeDirectory, openFlags, statusOfOpen, write } from './files.ts'
 import { checked, lastErrno, libc } from './libc.ts'
 
 const newNetwork = 0x40000000 // CLONE_NEWNET
@@ -33,16 +33,16 @@ export class Netns implements Disposable {
 
   /** Opens a namespace; ENOENT when the path is gone, {@link NotANetns} when it is something else. */
   static open(path: string): Netns {
-    let fd: number
-    try {
-      // Not waiting: the path may be a fifo that nobody writes to.
-      fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK)
-    } catch (error) {
-      throw new KernelError('open network namespace', path, -(error as { errno?: number }).errno! || 2)
-    }
+    const fd = Netns.#open(path)
     if (libc.ioctl(fd, getNamespaceType) === newNetwork) return new Netns(path, fd)
-    fs.closeSync(fd)
+    libc.close(fd)
     throw new NotANetns(path)
+  }
+
+  static #open(path: string): number {
+    // Not waiting: the path may be a fifo that nobody writes to.
+    const flags = openFlags.readOnly | openFlags.nonBlocking | openFlags.closeOnExec
+    return checked(libc.open(path, flags, 0), 'open network namespace', path)
   }
 
   /**
@@ -60,32 +60,34 @@ export class Netns implements Disposable {
 
   /** The namespace the calling thread is in. */
   static own(): Netns {
-    return Netns.open(ownNamespace)
+    return new Netns(ownNamespace, Netns.#open(ownNamespace))
   }
 
   [Symbol.dispose](): void {
-    fs.closeSync(this.fd)
+    libc.close(this.fd)
   }
 
   /** Identity: two descriptors are the same namespace when this is equal. */
   get identity(): string {
-    const { dev, ino } = fs.fstatSync(this.fd)
-    return `${dev}:${ino}`
+    const { device, inode } = statusOfOpen(this.fd, this.path)
+    return `${device}:${inode}`
   }
 
   /**
    * Runs `work` inside this namespace. Only synchronous work: a promise would resume on the way back, and Node's
    * asynchronous fs calls run on threads that never left. When the way back fails the process ends, because nothing
-   * it does afterwards could be trusted to happen in the right place.
+   * it does afterwards could be trusted to happen in the right place. `home`, when the caller has it open, is where the
+   * thread is.
    */
-  run<T>(work: () => NotAPromise<T> & T): T {
-    using home = Netns.own()
+  run<T>(work: () => NotAPromise<T> & T, home?: Netns): T {
+    using opened = home ? undefined : Netns.own()
+    const { fd: back } = home ?? opened!
     checked(libc.setns(this.fd, newNetwork), 'enter network namespace', this.path)
     try {
       return work()
     } finally {
-      if (libc.setns(home.fd, newNetwork) < 0) {
-        fs.writeSync(2, `cannot leave network namespace ${this.path}: errno ${lastErrno()}\n`)
+      if (libc.setns(back, newNetwork) < 0) {
+        write(2, `cannot leave network namespace ${this.path}: errno ${lastErrno()}\n`, 'stderr')
         process.exit(70)
       }
     }
@@ -119,15 +121,12 @@ export function nameNetns(name: string, netns: string): string {
 function pinned(name: string, mount: (path: string) => void): string {
   const path = `${netnsDirectory}/${name}`
   shareNetnsDirectory()
-  try {
-    fs.closeSync(fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, 0))
-  } catch (error) {
-    throw new KernelError('create network namespace', name, -(error as { errno?: number }).errno! || 17)
-  }
+  const flags = openFlags.create | openFlags.exclusive | openFlags.closeOnExec
+  libc.close(checked(libc.open(path, flags, 0), 'create network namespace', name))
   try {
     mount(path)
   } catch (error) {
-    fs.unlinkSync(path)
+    deleteFile(path)
     throw error
   }
   return path
@@ -135,7 +134,7 @@ function pinned(name: string, mount: (path: string) => void): string {
 
 /** /run/netns must be a shared mount point, so that namespaces pinned here appear in other mount namespaces too. */
 function shareNetnsDirectory(): void {
-  fs.mkdirSync(netnsDirectory, { recursive: true, mode: 0o755 })
+  makeDirectory(netnsDirectory, 0o755)
   const share = () => libc.mount('', netnsDirectory, 'none', mountFlags.shared | mountFlags.rec, null)
   if (share() === 0) return
   const errno = lastErrno()
@@ -155,5 +154,5 @@ export function deleteNamedNetns(name: string): void {
     const errno = lastErrno()
     if (errno !== 22 && errno !== 2) throw new KernelError('unpin network namespace', path, errno) // EINVAL, ENOENT
   }
-  fs.rmSync(path, { force: true })
+  deleteFile(path)
 }

@@ -97,6 +97,10 @@ function failure(request: Request, error: NonNullable<ReturnType<typeof errorIn>
 
 const dumpAttempts = 8
 
+/** The kernel's answers have at most 32 KiB (netlink_recvmsg); a longer one would be cut and is refused. */
+const receiveSize = 64 * 1024
+let receiveBuffer: Buffer | undefined
+
 /**
  * Repeats a dump that the kernel marks as interrupted by a change of the table, at most 8 times; then EAGAIN is thrown:
  * a partial answer is never returned as a whole one.
@@ -134,8 +138,6 @@ export function readDump(request: Request, sequence: number, receive: () => Repl
 export class NetlinkSocket implements Disposable {
   readonly #fd: number
   #sequence = 1
-  /** The kernel's answers have at most 32 KiB (netlink_recvmsg); a longer one would be cut and is refused. */
-  readonly #buffer = Buffer.allocUnsafeSlow(64 * 1024)
 
   constructor(protocol: number) {
     const rawCloexec = 3 | 0o2000000 // SOCK_RAW | SOCK_CLOEXEC
@@ -162,21 +164,25 @@ export class NetlinkSocket implements Disposable {
    */
   batch(requests: readonly Request[]): Reply[] {
     const first = this.#sequence
-    this.#send(
-      Buffer.concat(
-        requests.map((r) => frame(r.type, (r.flags ?? 0) | flags.request | flags.ack, this.#sequence++, r.body)),
-      ),
-      requests[0]!,
-    )
+    const frames: Buffer[] = []
+    for (const { type, flags: own = 0, body } of requests)
+      frames.push(frame(type, own | flags.request | flags.ack, this.#sequence++, body))
+    this.#send(frames.length === 1 ? frames[0]! : Buffer.concat(frames), requests[0]!)
     const replies: Reply[] = []
     let failed: KernelError | undefined
-    for (const reply of this.#drain(requests[0]!)) {
-      const request = requests[reply.sequence - first]
-      if (!request) continue
-      if (reply.type !== errorType) replies.push(reply)
-      else {
-        const error = errorIn(reply)
-        if (error) failed ??= failure(request, error)
+    // Each request ends with its acknowledgement or its error, and the last one's is the end of all answers.
+    for (let unanswered = requests.length; unanswered > 0; ) {
+      const datagram = this.#receive(0x40, requests[0]!) // MSG_DONTWAIT
+      if (!datagram) break
+      for (const reply of unframe(datagram)) {
+        const request = requests[reply.sequence - first]
+        if (!request) continue
+        if (reply.type !== errorType) replies.push(reply)
+        else {
+          unanswered--
+          const error = errorIn(reply)
+          if (error) failed ??= failure(request, error)
+        }
       }
     }
     if (failed) throw failed
@@ -202,7 +208,7 @@ export class NetlinkSocket implements Disposable {
       const sequence = this.#sequence++
       const dumpFlags = (request.flags ?? 0) | flags.request | flags.dump
       this.#send(frame(request.type, dumpFlags, sequence, request.body), request)
-      return readDump(request, sequence, () => unframe(Buffer.from(this.#receive(0, request)!)))
+      return readDump(request, sequence, () => unframe(this.#receive(0, request)!))
     })
   }
 
@@ -215,17 +221,17 @@ export class NetlinkSocket implements Disposable {
     for (;;) {
       const datagram = this.#receive(0x40, request) // MSG_DONTWAIT
       if (!datagram) return replies
-      replies.push(...unframe(Buffer.from(datagram)))
+      replies.push(...unframe(datagram))
     }
   }
 
-  /** One datagram, valid until the next call; undefined when none is queued and `receiveFlags` says not to wait. */
+  /** One datagram; undefined when none is queued and `receiveFlags` says not to wait. */
   #receive(receiveFlags: number, request: Request): Buffer | undefined {
+    receiveBuffer ??= Buffer.allocUnsafeSlow(receiveSize)
     for (;;) {
-      const size = Number(libc.recv(this.#fd, this.#buffer, this.#buffer.length, receiveFlags | 0x20)) // MSG_TRUNC
-      if (size > this.#buffer.length)
-        throw new KernelError(request.operation, request.subject, 90, `reply of ${size} bytes`) // EMSGSIZE
-      if (size >= 0) return this.#buffer.subarray(0, size)
+      const size = Number(libc.recv(this.#fd, receiveBuffer, receiveSize, receiveFlags | 0x20)) // MSG_TRUNC
+      if (size > receiveSize) throw new KernelError(request.operation, request.subject, 90, `reply of ${size} bytes`) // EMSGSIZE
+      if (size >= 0) return Buffer.from(receiveBuffer.subarray(0, size))
       const errno = lastErrno()
       if (errno === 11) return undefined // EAGAIN
       if (errno !== 4) throw new KernelError(request.operation, request.subject, errno) // EINTR

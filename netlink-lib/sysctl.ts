@@ -1,5 +1,5 @@
-import fs from 'node:fs'
 import { KernelError } from './errors.ts'
+import { findStatus, readFile, writeFile } from './files.ts'
 
 /**
  * Network sysctls, as /proc/sys/net shows them to the calling thread: those of its network namespace.
@@ -9,21 +9,31 @@ export type SysctlName = readonly string[]
 
 const fileOf = (name: SysctlName) => `/proc/sys/net/${name.join('/')}`
 
-/** The value, or undefined when this kernel has no such sysctl (IPv6 switched off, feature not built). */
+/**
+ * The value, or undefined when there is none: this kernel has no such sysctl (IPv6 switched off, feature not built), or
+ * it can only be written.
+ */
 export function findSysctl(name: SysctlName): string | undefined {
   try {
-    return fs.readFileSync(fileOf(name), 'utf8').trim()
+    return readFile(fileOf(name)).trim()
   } catch (error) {
-    if ((error as { code?: string }).code === 'ENOENT') return undefined
+    const { code } = error as { code?: string }
+    if (code === 'ENOENT' || (code === 'EACCES' && isWriteOnly(name))) return undefined
     throw failure('read', name, error)
   }
+}
+
+/** True for a sysctl that does something when it is written and has no value, such as net.ipv4.route.flush. */
+export function isWriteOnly(name: SysctlName): boolean {
+  const file = findStatus(fileOf(name))
+  return file !== undefined && (file.mode & 0o444) === 0
 }
 
 /** Writes a value only where it differs: /proc/sys is read-only in many containers although all is set as wanted. */
 export function setSysctl(name: SysctlName, value: string): void {
   if (findSysctl(name) === value) return
   try {
-    fs.writeFileSync(fileOf(name), value)
+    writeFile(fileOf(name), value, 0)
   } catch (error) {
     throw failure(`write ${value} to`, name, error)
   }
@@ -39,5 +49,5 @@ export function trySysctl(name: SysctlName, value: string): void {
 }
 
 function failure(operation: string, name: SysctlName, error: unknown): KernelError {
-  return new KernelError(`${operation} sysctl`, `net.${name.join('.')}`, -(error as { errno?: number }).errno! || 5)
+  return new KernelError(`${operation} sysctl`, `net.${name.join('.')}`, (error as KernelError).errno)
 }

@@ -21,12 +21,16 @@ export interface AttachmentSpec {
   readonly internal?: boolean
 }
 
-/** The record of an attachment that is about to be made. */
-export function planAttachment(lab: Pick<Lab, 'name' | 'attachments'>, spec: AttachmentSpec): LabAttachment {
+/** The record of an attachment that is about to be made; those `before` it decide whether it is the way out. */
+export function planAttachment(
+  lab: Pick<Lab, 'name' | 'attachments'>,
+  spec: AttachmentSpec,
+  before: readonly LabAttachment[] = lab.attachments,
+): LabAttachment {
   const { network, ip, mac, ports = [] } = spec
   const ifName = spec.ifName ?? freeInterfaceName(lab.attachments)
   refuseTaken(lab, network.name, ifName)
-  const config = configFor(lab, spec)
+  const config = configFor(before, spec)
   if (ports.length > 0 && !config.plugins.some(publishesPorts))
     throw new CliError(
       'usage',
@@ -71,7 +75,7 @@ const givesDefaultRoute = ({ isDefaultGateway, ipam }: PluginConf): boolean =>
 
 /** The network's conflist with what this attachment asks to be different. The first way out stays the only one. */
 function configFor(
-  { attachments }: Pick<Lab, 'attachments'>,
+  attachments: readonly LabAttachment[],
   { network, mtu, internal = false }: AttachmentSpec,
 ): ConfList {
   const hasWayOut = attachments.some(({ config }) => givesDefaultRoute(interfacePlugin(config)))
@@ -113,6 +117,12 @@ export function attach(lab: string, planned: LabAttachment, host: Host): { attac
 
 export const detach = (lab: string, attachment: LabAttachment, host: Host): void =>
   delNetwork(attachment.config, targetOf(lab, attachment), host)
+
+/** Of a lab that goes on: every network raises `lo`, and none may lower it. */
+export function withoutLoopback(attachment: LabAttachment): LabAttachment {
+  const { config } = attachment
+  return { ...attachment, config: { ...config, plugins: config.plugins.filter(({ type }) => type !== 'loopback') } }
+}
 
 /** What `ls` and `show` tell of an attachment without asking the kernel. */
 function summary(result: Result): Pick<LabAttachment, 'addresses' | 'gateway' | 'bridge'> {

@@ -53,13 +53,20 @@ function freeName(container: Container): string {
   for (let n = 0; ; n++) if (!names.has(`eth${n}`)) return `eth${n}`
 }
 
+/** Of each end, where given. */
+export interface CableSettings {
+  readonly addresses?: readonly (readonly string[])[]
+  readonly macs?: readonly (string | undefined)[]
+  readonly mtu?: number
+}
+
 /** Plugs a cable in, both ends up, with an address for each end where given. */
 export function addCable(
   host: Host,
   [one, other]: readonly [ReturnType<typeof parseEnd>, ReturnType<typeof parseEnd>],
-  { addresses = [], mtu }: { readonly addresses?: readonly (string | undefined)[]; readonly mtu?: number } = {},
+  { addresses = [], macs = [], mtu }: CableSettings = {},
 ): Cable {
-  const parsed = addresses.map((address) => (address === undefined ? undefined : parseAddress(address)))
+  const parsed = addresses.map((each) => each.map(parseAddress))
   using near = openPlace(host, one.place)
   using far = openPlace(host, other.place)
   const a = { place: one.place, ifName: one.ifName ?? freeName(near) }
@@ -68,7 +75,8 @@ export function addCable(
     throw new CliError('usage', `both ends of the cable are ${a.place}:${a.ifName}`)
   const alias = aliasOf(a, b)
   try {
-    near.route.createVeth({ name: a.ifName, mtu, peer: { name: b.ifName, mtu, netnsFd: far.netns.fd } })
+    const peer = { name: b.ifName, mtu, mac: macs[1], netnsFd: far.netns.fd }
+    near.route.createVeth({ name: a.ifName, mtu, mac: macs[0], peer })
   } catch (error) {
     const taken = isKernelError(error, 'EEXIST')
     const who = near.route.findLink(a.ifName) ? a : b
@@ -82,7 +90,7 @@ export function addCable(
       ] as const
     ).entries()) {
       const link = container.route.getLink(ifName)
-      if (parsed[i]) container.route.addAddress(link, parsed[i])
+      for (const address of parsed[i] ?? []) container.route.addAddress(link, address)
       container.route.setLink(link, { alias, up: true })
     }
   } catch (error) {
@@ -129,6 +137,18 @@ export function deleteCable(host: Host, end: End): void {
       'ns-net link ls shows cables; an attachment goes with ns-net detach',
     )
   container.route.deleteLink(link.index)
+}
+
+/** The cables that have an end in a lab, one for each end. */
+export function findCables(host: Host, place: string): Cable[] {
+  using container = host.findContainer(netnsPath(place))
+  return (container?.route.listLinks() ?? []).flatMap((link) => readCable(link) ?? [])
+}
+
+/** The cable that a link is an end of; undefined when it is none of ours. */
+export function readCable({ alias, up }: Link): Cable | undefined {
+  const ends = readAlias(alias)
+  return ends && { a: ends[0], b: ends[1], up }
 }
 
 /** All cables of a lab that goes; the end of a namespace would take them too, but only some time later. */

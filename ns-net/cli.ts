@@ -2,11 +2,14 @@ import fs from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { exitCodes, toCliError } from './errors.ts'
 import { formatError } from './output.ts'
+import { chaosVerbs } from './verbs/chaos.ts'
+import { clusterVerbs } from './verbs/cluster.ts'
 import { containerVerbs } from './verbs/containers.ts'
 import { diagnosisVerbs } from './verbs/diagnosis.ts'
 import { fileVerbs } from './verbs/files.ts'
 import { hostVerbs } from './verbs/host.ts'
 import { inspectionVerbs } from './verbs/inspection.ts'
+import { kindVerbs } from './verbs/kind.ts'
 import { labVerbs } from './verbs/labs.ts'
 import { networkVerbs } from './verbs/networks.ts'
 import { seeingVerbs } from './verbs/seeing.ts'
@@ -17,7 +20,8 @@ import { version } from './version.ts'
 export async function runCli(argv: readonly string[]): Promise<void> {
   const program = createProgram()
   try {
-    await program.parseAsync(argv, { from: 'user' })
+    const rest = argv.includes('--rootless') ? (await import('./rootless.ts')).goRootless(argv) : argv
+    await program.parseAsync(rest, { from: 'user' })
   } catch (error) {
     if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : exitCodes.usage)
     const told = toCliError(error)
@@ -37,6 +41,7 @@ export function createProgram(): Command {
     .description('Lab networks from network namespaces: one command, connected.')
     .version(`ns-net ${version()}`, '-V, --version')
     .option('--json', 'print JSON (every verb)')
+    .option('--rootless', 'without root: on a host of your own, in a user namespace; --rootless stop ends it')
     .enablePositionalOptions()
     .exitOverride()
     .configureOutput({
@@ -51,19 +56,33 @@ export function createProgram(): Command {
     inspectionVerbs,
     seeingVerbs,
     diagnosisVerbs,
+    chaosVerbs,
     fileVerbs,
     hostVerbs,
+    clusterVerbs,
+    kindVerbs,
   ])
     add(program)
   program.helpInformation = () => overview(program)
   return program
 }
 
+/** Words in lines of at most so many characters. */
+function wrapped(words: readonly string[], width: number): string[] {
+  const lines: string[] = []
+  for (const word of words) {
+    const longer = [lines.at(-1), word].filter((each) => each !== undefined).join('  ')
+    if (lines.length > 0 && longer.length <= width) lines[lines.length - 1] = longer
+    else lines.push(word)
+  }
+  return lines
+}
+
 /** All verbs on one screen: a line or two for each heading. */
 function overview(program: Command): string {
   const lines = groups.map((group) => {
     const verbs = program.commands.filter((command) => command.helpGroup() === group).map((command) => command.name())
-    return `  ${group.padEnd(10)}${verbs.join('  ')}`
+    return `  ${group.padEnd(10)}${wrapped(verbs, 66).join(`\n${' '.repeat(12)}`)}`
   })
   return `Usage: ns-net [OPTIONS] VERB [TARGET] [-- COMMAND]
 
@@ -71,9 +90,11 @@ ${program.description()}
 
 ${lines.join('\n')}
 
-  TARGET    NAME of a lab or namespace, pid:N, path:FILE, self, host
+  TARGET    NAME of a lab or namespace, pid:N, podman:NAME, docker:NAME,
+            path:FILE, self, host
 
   --json          print JSON (every verb)
+  --rootless      without root: on a host of your own, in a user namespace
   -V, --version   print the version
   -h, --help      this page; ns-net VERB --help has options and an example
 

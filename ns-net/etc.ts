@@ -19,6 +19,9 @@ export function writeEtc(name: string, dns: Dns | undefined): void {
   }
 }
 
+/** True when the lab has a resolv.conf of its own. */
+export const hasEtc = (name: string): boolean => fs.existsSync(`${directoryOf(name)}/resolv.conf`)
+
 /** Removes what {@link writeEtc} made; other files that somebody put there stay. */
 export function removeEtc(name: string): void {
   fs.rmSync(`${directoryOf(name)}/resolv.conf`, { force: true })

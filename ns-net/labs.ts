@@ -15,6 +15,8 @@ export interface Lab {
   readonly labels?: Readonly<Record<string, string>>
   /** Name servers that the lab was told; the network's or the host's unless there are any. */
   readonly dns?: readonly string[]
+  /** Settings that a lab file changed, by name with slashes, and what they were before. */
+  readonly sysctls?: Readonly<Record<string, string>>
   /** The namespace was made by somebody else, who gave it to us. */
   readonly adopted?: boolean
 }
@@ -102,6 +104,9 @@ export function listLabs(): Lab[] {
 
 /** Names of all pinned namespaces, whoever made them. */
 export const listNetnsNames = (): string[] => filesOf(netnsDirectory)
+
+/** True when a namespace of that name is pinned, whoever made it. */
+export const isNetnsName = (name: string): boolean => fs.existsSync(netnsPath(name))
 
 /** Process ids in each network namespace, by inode: those this user may see. */
 export function processesByNetns(): Map<number, number[]> {

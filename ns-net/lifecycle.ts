@@ -2,16 +2,25 @@ import { createNamedNetns, deleteNamedNetns } from '../netlink-lib/netns.ts'
 import { messageOf } from '../plugins/contract/errors.ts'
 import type { Host } from '../plugins/contract/host.ts'
 import type { Result } from '../plugins/contract/result.ts'
-import { type AttachmentSpec, attach, detach, planAttachment, publishesPorts, targetOf } from './attachments.ts'
-import { unplugCables } from './cables.ts'
+import {
+  type AttachmentSpec,
+  attach,
+  detach,
+  planAttachment,
+  publishesPorts,
+  targetOf,
+  withoutLoopback,
+} from './attachments.ts'
 import { CliError, toCliError } from './errors.ts'
 import { addToHosts, removeEtc, rewriteHosts, writeEtc } from './etc.ts'
-import { findLab, forgetLab, type Lab, type LabAttachment, listNetnsNames, writeLab } from './labs.ts'
+import { findLab, forgetLab, isNetnsName, type Lab, type LabAttachment, netnsPath, writeLab } from './labs.ts'
 import { releaseNetwork } from './networks.ts'
 import type { PortMapping } from './port-mappings.ts'
 import { changeCapabilities } from './runtime.ts'
 
-/** Labs come into being, change and go. Every change is whole or not at all; the caller holds the lock. */
+/**
+ * Labs come into being and change; removal.ts is how they go. Every change is whole or not at all; the caller holds the lock.
+ */
 
 export interface LabSpec {
   readonly name: string
@@ -79,7 +88,7 @@ const optional = ({ labels, dns }: LabSpec): Pick<Lab, 'labels' | 'dns'> => ({
 function refuseTaken(name: string): void {
   if (findLab(name))
     throw new CliError('conflict', `lab "${name}" already exists`, `ns-net show ${name}, or ns-net del ${name}`)
-  if (listNetnsNames().includes(name))
+  if (isNetnsName(name))
     throw new CliError(
       'conflict',
       `a network namespace "${name}" already exists and was not made by ns-net`,
@@ -89,21 +98,47 @@ function refuseTaken(name: string): void {
 
 /** What the loopback plugin does, for a lab without any network. */
 function raiseLoopback(name: string, host: Host): void {
-  using container = host.openContainer(`/run/netns/${name}`)
+  using container = host.openContainer(netnsPath(name))
   container.route.setLink(container.route.getLink('lo'), { up: true })
 }
 
-/** One network more. */
-export function attachLab(lab: Lab, spec: AttachmentSpec, host: Host): Lab {
+/** One network more, as the last one or at a place among the others: only those before it decide about the way out. */
+export function connect(lab: Lab, spec: AttachmentSpec, host: Host, at = lab.attachments.length): Lab {
   return wholly(`cannot attach "${lab.name}"`, host, (undo) => {
-    const planned = planAttachment(lab, spec)
+    const planned = planAttachment(lab, spec, lab.attachments.slice(0, at))
     undo.push(['release network', () => releaseNetwork(spec.network, host)])
     undo.push(['restore record', () => writeLab(lab)])
-    writeLab({ ...lab, attachments: [...lab.attachments, planned] })
-    undo.push([`detach ${planned.network}`, () => detach(lab.name, planned, host)])
-    const { attachment } = attach(lab.name, planned, host)
-    return store({ ...lab, attachments: [...lab.attachments, attachment] })
+    const withAttachment = (attachment: LabAttachment) => ({
+      ...lab,
+      attachments: lab.attachments.toSpliced(at, 0, attachment),
+    })
+    writeLab(withAttachment(planned))
+    undo.push([`detach ${planned.network}`, () => detach(lab.name, withoutLoopback(planned), host)])
+    const isFirst = lab.attachments.length === 0
+    const { attachment } = attach(lab.name, isFirst ? planned : withoutLoopback(planned), host)
+    const complete = withAttachment({ ...attachment, config: planned.config })
+    writeLab(complete)
+    return complete
   })
+}
+
+/** One network less. What the network leaves behind without its last lab is the caller's business. */
+export function disconnect(lab: Lab, attachment: LabAttachment, host: Host): Lab {
+  try {
+    detach(lab.name, withoutLoopback(attachment), host)
+  } catch (error) {
+    throw toCliError(error, `cannot detach "${lab.name}" from "${attachment.network}" completely`)
+  }
+  const rest = { ...lab, attachments: lab.attachments.filter((each) => each !== attachment) }
+  writeLab(rest)
+  return rest
+}
+
+/** One network more, and the names of the labs with the new address. */
+export function attachLab(lab: Lab, spec: AttachmentSpec, host: Host): Lab {
+  const complete = connect(lab, spec, host)
+  rewriteHosts()
+  return complete
 }
 
 /** One network less; `which` is its name or the interface's. */
@@ -115,12 +150,8 @@ export function detachLab(lab: Lab, which: string, host: Host): Lab {
       `"${lab.name}" is not attached to "${which}"`,
       `ns-net show ${lab.name} lists its networks`,
     )
-  try {
-    detach(lab.name, found, host)
-  } catch (error) {
-    throw toCliError(error, `cannot detach "${lab.name}" from "${found.network}" completely`)
-  }
-  const rest = store({ ...lab, attachments: lab.attachments.filter((each) => each !== found) })
+  const rest = disconnect(lab, found, host)
+  rewriteHosts()
   releaseNetwork(found.config, host)
   return rest
 }
@@ -138,49 +169,4 @@ export function republish(lab: Lab, attachment: LabAttachment, ports: readonly P
   const next = { ...lab, attachments: lab.attachments.map((each) => (each === attachment ? changed : each)) }
   writeLab(next)
   return next
-}
-
-/** Records a changed lab and its new addresses. */
-export function store(lab: Lab): Lab {
-  writeLab(lab)
-  rewriteHosts()
-  return lab
-}
-
-/** Detaches and removes labs. Steps that fail do not stop the others; the record stays until all of a lab is gone. */
-export function removeLabs(labs: readonly Lab[], host: Host): void {
-  const failures: CliError[] = []
-  for (const lab of labs) {
-    const failure = removeOne(lab, host)
-    if (failure) failures.push(failure)
-  }
-  rewriteHosts()
-  const networks = new Map(labs.flatMap(({ attachments }) => attachments.map(({ config }) => [config.name, config])))
-  for (const config of networks.values()) releaseNetwork(config, host)
-  const [first] = failures
-  if (first)
-    throw failures.length === 1 ? first : new CliError('failed', failures.map(({ message }) => message).join('; '))
-}
-
-function removeOne(lab: Lab, host: Host): CliError | undefined {
-  const { name } = lab
-  const failures: unknown[] = []
-  const attempt = (step: () => unknown) => {
-    try {
-      step()
-    } catch (error) {
-      failures.push(error)
-    }
-  }
-  for (const attachment of lab.attachments.toReversed()) attempt(() => detach(name, attachment, host))
-  attempt(() => unplugCables(host, name))
-  attempt(() => removeEtc(name))
-  attempt(() => deleteNamedNetns(name))
-  if (failures.length === 0) {
-    forgetLab(name)
-    return undefined
-  }
-  const first = toCliError(failures[0], `cannot delete "${name}" completely`)
-  const hint = first.hint ?? `what remains is still recorded: run ns-net del ${name} again`
-  return new CliError(first.kind, first.message, hint)
 }

@@ -1,43 +1,35 @@
+import { bandwidthExecutable } from '../plugins/bandwidth/main.ts'
+import { bridgeExecutable } from '../plugins/bridge/main.ts'
+import { chaosExecutable } from '../plugins/chaos/main.ts'
+import { type Executable, runExecutable } from '../plugins/contract/executable.ts'
+import { firewallExecutable } from '../plugins/firewall/main.ts'
+import { hostLocalExecutable } from '../plugins/host-local/main.ts'
+import { loopbackExecutable } from '../plugins/loopback/main.ts'
+import { natExecutable } from '../plugins/nat/main.ts'
+import { portmapExecutable } from '../plugins/portmap/main.ts'
+import { staticExecutable } from '../plugins/static/main.ts'
+import { tuningExecutable } from '../plugins/tuning/main.ts'
+import { vethExecutable } from '../plugins/veth/main.ts'
+
 /**
- * The one image behind every executable: what it is depends on the name it was started by. Only the part that is
- * needed is loaded.
+ * The one image behind every executable: what it is depends on the name it was started by. Everything imported here is
+ * small, and is all that VERSION loads.
  */
-const name = process.argv0.slice(process.argv0.lastIndexOf('/') + 1)
+const executables: ReadonlyMap<string, Executable> = new Map([
+  ['bandwidth', bandwidthExecutable],
+  ['bridge', bridgeExecutable],
+  ['chaos', chaosExecutable],
+  ['firewall', firewallExecutable],
+  ['host-local', hostLocalExecutable],
+  ['loopback', loopbackExecutable],
+  ['nat', natExecutable],
+  ['portmap', portmapExecutable],
+  ['static', staticExecutable],
+  ['tuning', tuningExecutable],
+  ['veth', vethExecutable],
+  ['ptp', vethExecutable],
+])
 
-switch (name) {
-  case 'bridge':
-    void import('../plugins/bridge/main.ts')
-    break
-  case 'veth':
-  case 'ptp':
-    void import('../plugins/veth/main.ts')
-    break
-  case 'loopback':
-    void import('../plugins/loopback/main.ts')
-    break
-  case 'nat':
-    void import('../plugins/nat/main.ts')
-    break
-  case 'tuning':
-    void import('../plugins/tuning/main.ts')
-    break
-  case 'firewall':
-    void import('../plugins/firewall/main.ts')
-    break
-  case 'bandwidth':
-    void import('../plugins/bandwidth/main.ts')
-    break
-  case 'portmap':
-    void import('../plugins/portmap/main.ts')
-    break
-  case 'host-local':
-    void import('../plugins/host-local/main.ts')
-    break
-  case 'static':
-    void import('../plugins/static/main.ts')
-    break
-  default:
-    void import('./cli.ts').then(({ runCli }) => runCli(process.argv.slice(2)))
-}
-
-export {}
+const executable = executables.get(process.argv0.slice(process.argv0.lastIndexOf('/') + 1))
+if (executable) void runExecutable(executable)
+else void import('./cli.ts').then(({ runCli }) => runCli(process.argv.slice(2)))

@@ -5,7 +5,7 @@ import { cidr, formatCidr, networkOf } from '../netlink-lib/ip.ts'
 import { type Host, isOurBridge } from '../plugins/contract/host.ts'
 import { type ConfList, type PluginConf, parseConfList } from './conflist.ts'
 import { CliError } from './errors.ts'
-import { checkLabName, listLabs, networkDirectory, removeIfEmpty } from './labs.ts'
+import { checkLabName, type Lab, listLabs, networkDirectory, removeIfEmpty } from './labs.ts'
 import { chooseSubnet, refuseOverlap, routedRanges, type Taken } from './subnets.ts'
 
 /**
@@ -100,6 +100,15 @@ export function createNetwork(spec: NetworkSpec, host: Host): ConfList {
   if (findNetwork(spec.name))
     throw new CliError('conflict', `network "${spec.name}" already exists`, `ns-net net show ${spec.name}`)
   return write(conflistOf({ ...spec, subnets: subnetsFor(spec, host) }))
+}
+
+/** Takes a whole conflist for a network. */
+export function importNetwork(list: ConfList): ConfList {
+  checkLabName(list.name)
+  if (findNetwork(list.name))
+    throw new CliError('conflict', `network "${list.name}" already exists`, `ns-net net show ${list.name}`)
+  const { disableCheck, ...rest } = list
+  return write({ ...rest, ...(disableCheck && { disableCheck }) })
 }
 
 /** The ranges asked for, or chosen ones. */
@@ -232,8 +241,8 @@ export const subnetsOf = (list: ConfList): string[] =>
   rangesOf(list).flatMap(({ subnet }) => (typeof subnet === 'string' ? [subnet] : []))
 
 /** Names of the labs that are attached to a network. */
-export const usersOf = (network: string): string[] =>
-  listLabs()
+export const usersOf = (network: string, labs: readonly Lab[] = listLabs()): string[] =>
+  labs
     .filter(({ attachments }) => attachments.some((attachment) => attachment.network === network))
     .map(({ name }) => name)
 
@@ -262,8 +271,8 @@ export function requireExisting(name: string): ConfList {
  * After a lab is gone: when it was the last of its network, the network's bridge goes too if it is ours and has no
  * port left, and so do the empty lease directory and, of the default network, the choice of its range.
  */
-export function releaseNetwork(list: ConfList, host: Host): void {
-  if (usersOf(list.name).length > 0) return
+export function releaseNetwork(list: ConfList, host: Host, labs: readonly Lab[] = listLabs()): void {
+  if (usersOf(list.name, labs).length > 0) return
   dismantle(list, host)
   if (list.name === defaultNetwork) fs.rmSync(fileOf(defaultNetwork), { force: true })
 }

@@ -1,6 +1,8 @@
+import type { AttachmentId } from '../config/attachment.ts'
 import { Section } from '../config/reader.ts'
 import { bandwidth } from '../plugins/bandwidth/bandwidth.ts'
 import { bridge } from '../plugins/bridge/bridge.ts'
+import { chaos } from '../plugins/chaos/chaos.ts'
 import { delegate, findExecutable } from '../plugins/contract/delegation.ts'
 import { dispatch, reload } from '../plugins/contract/dispatch.ts'
 import { CniError, codes, messageOf, TeardownError } from '../plugins/contract/errors.ts'
@@ -45,7 +47,15 @@ const own: Readonly<Record<string, Plugin<never>>> = {
   tuning: tuning as Plugin<never>,
   firewall: firewall as Plugin<never>,
   bandwidth: bandwidth as Plugin<never>,
+  chaos: chaos as Plugin<never>,
 }
+
+/** True when every plugin of the list, and whatever gives its addresses, is ours: what their DEL needs is known. */
+export const isOwnList = ({ plugins }: ConfList): boolean =>
+  plugins.every(({ type, ipam }) => {
+    const source = (ipam as { type?: unknown } | undefined)?.type ?? ''
+    return Object.hasOwn(own, type) && ['host-local', 'static', ''].includes(String(source))
+  })
 
 /** Where foreign plugins are looked for: CNI_PATH, else the places that distributions use. */
 export function pluginPath(): string[] {
@@ -129,6 +139,35 @@ export function reloadNetwork({ list, target, result }: CachedAttachment, host: 
     const { environment, document } = invocation('ADD', list, plugin, target, result)
     reload(known, environment, document, host)
   }
+}
+
+/**
+ * GC of all our plugins for a network, whatever its configuration was: what no valid attachment owns goes. Addresses stay
+ * out of it, as leases may be of runtimes that are not known here.
+ */
+export function collectNetwork(network: string, valid: readonly AttachmentId[], host: Host): void {
+  const attachments = valid.map(({ containerId, ifName }) => ({ containerID: containerId, ifname: ifName }))
+  const failures: unknown[] = []
+  for (const [type, plugin] of Object.entries(own)) {
+    for (const backend of ['nftables', 'iptables']) {
+      const document = { type, name: network, cniVersion: '1.1.0', backend, ipMasqBackend: backend, ipam: {} }
+      const environment: Environment = {
+        command: 'GC',
+        containerId: '',
+        netns: '',
+        ifName: '',
+        args: new Map(),
+        path: pluginPath(),
+        netnsOverride: false,
+      }
+      try {
+        dispatch(plugin, environment, JSON.stringify({ ...document, 'cni.dev/valid-attachments': attachments }), host)
+      } catch (error) {
+        failures.push(error)
+      }
+    }
+  }
+  if (failures.length > 0) throw failures.length === 1 ? failures[0] : new TeardownError(failures)
 }
 
 function call(

@@ -7,7 +7,6 @@
 import { spawnSync } from 'node:child_process'
 import {
   closeSync,
-  copyFileSync,
   existsSync,
   fstatSync,
   mkdirSync,
@@ -53,7 +52,7 @@ function isExecutable(path) {
  * The bun package's install script puts the real binary over a placeholder. Where npm blocks install scripts, the
  * placeholder stays and the binary is still in the platform's own package.
  */
-function findBun() {
+export function findBun() {
   const candidates = [
     'bun/bin/bun.exe',
     `@oven/bun-linux-${process.arch === 'arm64' ? 'aarch64' : process.arch}/bin/bun`,
@@ -80,6 +79,10 @@ function compile(target) {
       // Each lazily imported part is a chunk of its own: the start reads only what this verb of this plugin needs.
       '--format=esm',
       '--splitting',
+      // A plugin ends before code that was compiled to be fast could pay for its compilation.
+      '--compile-jit-policy=10',
+      // What BUN_OPTIONS says comes after these arguments, and so behind the end of options.
+      '--compile-exec-argv=--',
       // A root process must not read .env or bunfig.toml from wherever it's started.
       '--no-compile-autoload-dotenv',
       '--no-compile-autoload-bunfig',
@@ -121,15 +124,6 @@ export function build() {
   const started = Date.now()
   const bin = join(root, 'dist/bin')
   mkdirSync(bin, { recursive: true })
-
-  const koffi = `node_modules/@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`
-  if (modified(koffi) === 0)
-    giveUp(
-      `build: ${koffi} is missing: koffi has no binary for this machine, or npm ci was told to omit optional packages`,
-    )
-  // A copy is never older than the file it was made from, whatever times npm gave that one.
-  if (modified('dist/bin/koffi.node') < Math.max(modified(koffi), modified('package-lock.json')))
-    replace(join(bin, 'koffi.node'), (next) => copyFileSync(join(root, koffi), next))
 
   const current = modified(`dist/bin/${image}`) > Math.max(...sources().map(modified))
   if (!current) replace(join(bin, image), compile)

@@ -14,7 +14,8 @@ export const pluginNames = [
   'tuning',
   'firewall',
   'bandwidth',
+  'chaos',
 ]
 
-/** Everything that dist/bin holds besides koffi.node. */
+/** Everything that dist/bin holds. */
 export const executableNames = [image, ...pluginNames]

@@ -562,6 +562,17 @@ const table: readonly Omit<Scenario, 'plugin'>[] = [
     steps: [add(), del({ config: { ipam: { type: 'host-local', subnet: 'here' } } })],
   },
   {
+    name: 'deleted with static addresses that are wrong',
+    config: { ipam: { type: 'static', addresses: [{ address: '10.1.0.5/24' }] } },
+    steps: [add(), del({ config: { ipam: { type: 'static', addresses: [{ address: 'here' }] } } })],
+  },
+  { name: 'deleted with ipam as text', config: { ipam: four }, steps: [add(), del({ config: { ipam: 'here' } })] },
+  {
+    name: 'deleted with a type of ipam that is a number',
+    config: { ipam: four },
+    steps: [add(), del({ config: { ipam: { type: 7 } } })],
+  },
+  {
     name: "deleted where the interface is somebody else's",
     config: { ipam: four },
     steps: [inside('c1', 'ip link add eth0 type veth peer name eth1'), del()],

@@ -332,6 +332,15 @@ export const deviations: readonly Deviation[] = [
     when: (reference, ours) => ours === 'success' || onlyTheirs(reference, ours),
     seenIn: of('bridge', 'deleted with ranges that are wrong'),
   },
+  {
+    subject: 'DEL with an ipam section that is no object, or whose type is no text',
+    reference: 'fails, and link and addresses stay',
+    ours: 'deletes link and rules; the addresses stay, as without a section',
+    why: 'Whose link it is does not depend on the addresses.',
+    path: pattern('outcome', links, 'host / links / cni0 / address'),
+    when: (reference, ours) => ours === 'success' || onlyTheirs(reference, ours) || reference === 'made up',
+    seenIn: of('bridge', 'deleted with ipam as text', 'deleted with a type of ipam that is a number'),
+  },
 
   // Leases
   {

@@ -398,6 +398,8 @@ const fixed: readonly Row[] = [
     ipam: { addresses: [five] },
     steps: [lease(), verify('c1', { prevResult: 'none' })],
   },
+  { name: 'released with addresses that are wrong', ipam: { addresses: [{ address: 'here' }] }, steps: [release()] },
+  { name: 'released without ipam', config: { ipam: undefined }, steps: [release()] },
   { name: 'no ipam', config: { ipam: undefined } },
   ...['0.1.0', '0.2.0', '0.3.1', '0.4.0', '1.0.0'].map((cniVersion) => ({
     name: `cniVersion ${cniVersion}`,

@@ -28,6 +28,7 @@ export const payloadBases = { link: 0, network: 1, transport: 2 } as const
 
 /** enum nft_meta_keys. */
 export const metaKeys = {
+  protocol: 1,
   mark: 3,
   iif: 4,
   oif: 5,
@@ -118,6 +119,19 @@ const tables = {
     key: [2, u32be], // NFTA_CT_KEY: 0 = NFT_CT_STATE
     direction: [3, u8], // NFTA_CT_DIRECTION
     sreg: [4, u32be], // NFTA_CT_SREG
+  }),
+  numgen: attributes({
+    dreg: [1, u32be], // NFTA_NG_DREG
+    modulus: [2, u32be], // NFTA_NG_MODULUS
+    type: [3, u32be], // NFTA_NG_TYPE: 0 = NFT_NG_INCREMENTAL, 1 = NFT_NG_RANDOM
+    offset: [4, u32be], // NFTA_NG_OFFSET
+  }),
+  byteorder: attributes({
+    sreg: [1, u32be], // NFTA_BYTEORDER_SREG
+    dreg: [2, u32be], // NFTA_BYTEORDER_DREG
+    op: [3, u32be], // NFTA_BYTEORDER_OP: 0 = NFT_BYTEORDER_NTOH, 1 = NFT_BYTEORDER_HTON
+    length: [4, u32be], // NFTA_BYTEORDER_LEN
+    size: [5, u32be], // NFTA_BYTEORDER_SIZE
   }),
 } as const
 

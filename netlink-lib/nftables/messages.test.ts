@@ -46,7 +46,7 @@ test('generation (kernel)', () => {
     0800 0300 6275 6e00 # NFTA_GEN_PROC_NAME
   `)
   const value = generationMessage.decode(bytes)
-  expect(value).toMatchObject({ generation: 1, unknown: [{ type: 2 }, { type: 3 }] })
+  expect(value).toMatchObject({ generation: 1, pid: 0x4c6d, process: 'bun' })
   expect(generationMessage.encode(value)).toEqual(bytes)
 })
 

@@ -44,7 +44,11 @@ export const batchMessage = message(
 
 export const generationMessage = message(
   header,
-  attributes({ generation: [1, u32be] }), // NFTA_GEN_ID
+  attributes({
+    generation: [1, u32be], // NFTA_GEN_ID
+    pid: [2, u32be], // NFTA_GEN_PROC_PID: who made it
+    process: [3, cString], // NFTA_GEN_PROC_NAME
+  }),
 )
 
 export const tableMessage = message(

@@ -5,6 +5,7 @@ import { appendRule } from './commands.ts'
 import { type Expression, expression } from './expressions.ts'
 import {
   addressIn,
+  byChance,
   destinationByMap,
   hasNewDestination,
   isForThisHost,
@@ -13,6 +14,7 @@ import {
   lookupAddress,
   lookupDestination,
   masquerade,
+  newSource,
   saysTheSame,
   verdict,
 } from './statements.ts'
@@ -120,8 +122,56 @@ test('ip saddr vmap @sources4 (without the id that nft adds to the name)', () =>
   )
 })
 
+test('numgen random mod 1000 < 50 drop', () => {
+  expectBothWays(
+    expressions,
+    [...byChance(50), verdict('drop')],
+    `3400 0180 0b00 0100 6e75 6d67 656e 0000 2400 0280 # "numgen"
+       0800 0100 0000 0001                             #   NFTA_NG_DREG
+       0800 0200 0000 03e8                             #   NFTA_NG_MODULUS
+       0800 0300 0000 0001                             #   NFTA_NG_TYPE: NFT_NG_RANDOM
+       0800 0400 0000 0000                             #   NFTA_NG_OFFSET
+     4000 0180 0e00 0100 6279 7465 6f72 6465 7200 0000 2c00 0280 # "byteorder"
+       0800 0100 0000 0001                             #   NFTA_BYTEORDER_SREG
+       0800 0200 0000 0001                             #   NFTA_BYTEORDER_DREG
+       0800 0300 0000 0001                             #   NFTA_BYTEORDER_OP: NFT_BYTEORDER_HTON
+       0800 0400 0000 0004                             #   NFTA_BYTEORDER_LEN
+       0800 0500 0000 0004                             #   NFTA_BYTEORDER_SIZE
+     2c00 0180 0800 0100 636d 7000 2000 0280           # "cmp"
+       0800 0100 0000 0001                             #   NFTA_CMP_SREG
+       0800 0200 0000 0002                             #   NFTA_CMP_OP: NFT_CMP_LT
+       0c00 0380 0800 0100 0000 0032                   #   NFTA_CMP_DATA
+     3000 0180 0e00 0100 696d 6d65 6469 6174 6500 0000 1c00 0280 # "immediate"
+       0800 0100 0000 0000                             #   NFTA_IMMEDIATE_DREG: NFT_REG_VERDICT
+       1000 0280 0c00 0280 0800 0100 0000 0000         #   NFTA_IMMEDIATE_DATA: NF_DROP
+    `,
+  )
+})
+
 test('masquerade', () => {
   expectBothWays(expressions, masquerade(), '1400 0180 0900 0100 6d61 7371 0000 0000 0400 0280')
+})
+
+test('snat ip to 192.0.2.10, snat ip6 to 2001:db8::10', () => {
+  const nat = (family: string) =>
+    `2800 0180 0800 0100 6e61 7400 1c00 0280 # "nat"
+       0800 0100 0000 0000                     #   NFTA_NAT_TYPE: NFT_NAT_SNAT
+       0800 0200 0000 00${family}                     #   NFTA_NAT_FAMILY
+       0800 0300 0000 0001                     #   NFTA_NAT_REG_ADDR_MIN`
+  expectBothWays(
+    expressions,
+    newSource('192.0.2.10'),
+    `2c00 0180 0e00 0100 696d 6d65 6469 6174 6500 0000 1800 0280 # "immediate"
+       0800 0100 0000 0001 0c00 0280 0800 0100 c000 020a
+     ${nat('02')}`,
+  )
+  expectBothWays(
+    expressions,
+    newSource('2001:db8::10'),
+    `3800 0180 0e00 0100 696d 6d65 6469 6174 6500 0000 2400 0280 # "immediate"
+       0800 0100 0000 0001 1800 0280 1400 0100 2001 0db8 0000 0000 0000 0000 0000 0010
+     ${nat('0a')}`,
+  )
 })
 
 test('fib daddr type local tcp dport 8080 dnat to 10.7.0.2:80', () => {

@@ -1,4 +1,4 @@
-import { bitsOf, type Cidr, type Family, ipBytes, networkOf } from '../ip.ts'
+import { bitsOf, type Cidr, type Family, familyOf, ipBytes, networkOf } from '../ip.ts'
 import { cmpOps, type Expression, metaKeys, payloadBases, registers, verdicts } from './expressions.ts'
 import { families } from './messages.ts'
 
@@ -151,8 +151,31 @@ export const verdict = (name: keyof typeof verdicts, chain?: string): Expression
   immediate: { dreg: verdictRegister, data: { verdict: { code: verdicts[name], chain } } },
 })
 
+/** `numgen random mod 1000 < 50`: by chance, so many of a thousand packets. */
+export function byChance(perThousand: number): Expression[] {
+  const limit = Buffer.alloc(4)
+  limit.writeUInt32BE(perThousand)
+  return [
+    { numgen: { dreg: r1, modulus: 1000, type: 1, offset: 0 } },
+    { byteorder: { sreg: r1, dreg: r1, op: 1, length: 4, size: 4 } }, // cmp compares bytes
+    { cmp: { sreg: r1, op: cmpOps.lt, data: { value: limit } } },
+  ]
+}
+
 /** `masquerade`. */
 export const masquerade = (): Expression[] => [{ masq: {} }]
+
+/** `snat ip to 192.0.2.10`. */
+export const newSource = (address: string): Expression[] => [
+  { immediate: { dreg: r1, data: { value: ipBytes(address) } } },
+  {
+    nat: {
+      type: 0, // NFT_NAT_SNAT
+      family: familyOf(address) === 4 ? families.ip : families.ip6,
+      addrMin: r1,
+    },
+  },
+]
 
 /**
  * True when the kernel's `actual` says what `wanted` says. The kernel fills in defaults (NFTA_BITWISE_OP) and chooses

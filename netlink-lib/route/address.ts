@@ -47,11 +47,11 @@ export const deleteAddress = (link: LinkRef, { address, ...rest }: Cidr): Reques
   subject: link.name,
 })
 
-export const listAddresses = (link: LinkRef): Request => ({
+export const listAddresses = (link?: LinkRef): Request => ({
   type: messageTypes.getAddress,
-  body: addressMessage.encode({ index: link.index }),
+  body: addressMessage.encode({ index: link?.index }),
   operation: 'list addresses of',
-  subject: link.name,
+  subject: link?.name ?? 'all links',
 })
 
 export function toAddress(message: AddressMessage): Address {

@@ -13,6 +13,8 @@ export interface Link extends LinkRef {
   readonly mac?: string
   readonly mtu: number
   readonly up: boolean
+  /** Somebody is at the other end. Unlike {@link operState}, which follows within a second, it is never late. */
+  readonly carrier: boolean
   readonly loopback: boolean
   readonly promiscuous: boolean
   readonly allMulticast: boolean
@@ -20,8 +22,12 @@ export interface Link extends LinkRef {
   readonly txQueueLength: number
   /** Index of the bridge (or bond, …) it is a port of. */
   readonly master?: number
+  /** ARPHRD_*: what its frames look like. */
+  readonly deviceType: number
   /** Index of a veth's other end, in that end's namespace. */
   readonly peerIndex?: number
+  /** Which namespace that is, as the id by which this one knows it; undefined when it is this one. */
+  readonly peerNetnsId?: number
   readonly alias?: string
   /** `ip link show group N`; 0 is the default one. */
   readonly group: number
@@ -42,12 +48,15 @@ export function toLink(message: LinkMessage): Link {
     mac: message.mac,
     mtu: message.mtu ?? 0,
     up: (message.flags! & linkFlags.up) !== 0,
+    carrier: (message.flags! & linkFlags.lowerUp) !== 0,
     loopback: (message.flags! & linkFlags.loopback) !== 0,
     promiscuous: (message.flags! & linkFlags.promiscuous) !== 0,
     allMulticast: (message.flags! & linkFlags.allMulticast) !== 0,
     txQueueLength: message.txQueueLength ?? 0,
     master: message.master || undefined,
+    deviceType: message.deviceType ?? 0,
     peerIndex: message.peerIndex || undefined,
+    peerNetnsId: message.peerNetnsId,
     alias: message.alias,
     group: message.group ?? 0,
     operState: message.operState ?? 0,

@@ -25,10 +25,15 @@ export interface RouteSettings {
   readonly scope?: number
   readonly mtu?: number
   readonly advmss?: number
+  /** RTPROT_*, who made it; boot unless told, as ip(8) says. */
+  readonly protocol?: number
+  /** RTN_*; unicast unless told. One of type unreachable has neither link nor gateway. */
+  readonly type?: number
 }
 
 export interface Route extends RouteSettings {
   readonly protocol: number
+  readonly type: number
 }
 
 /** What a route is known by: destination, table and, as far as they are given, the rest. */
@@ -48,6 +53,8 @@ function keyOf(route: RouteSettings): RouteMessage {
   }
 }
 
+const isRefusing = ({ type }: RouteSettings) => type === routeTypes.unreachable
+
 const named = (verb: string, { dst, gateway, link }: RouteSettings) => ({
   operation: `${verb} route ${formatCidr(dst)}${gateway ? ` via ${gateway}` : ''}`,
   subject: link === undefined ? '' : `on link ${link}`,
@@ -58,9 +65,9 @@ export const addRoute = (route: RouteSettings): Request => ({
   flags: flags.create,
   body: routeMessage.encode({
     ...keyOf(route),
-    protocol: routeProtocols.boot,
-    scope: route.scope ?? (route.gateway ? routeScopes.universe : routeScopes.link),
-    type: routeTypes.unicast,
+    protocol: route.protocol ?? routeProtocols.boot,
+    scope: route.scope ?? (route.gateway || isRefusing(route) ? routeScopes.universe : routeScopes.link),
+    type: route.type ?? routeTypes.unicast,
     metrics: route.mtu || route.advmss ? { mtu: route.mtu || undefined, advmss: route.advmss || undefined } : undefined,
   }),
   ...named('add', route),
@@ -68,7 +75,12 @@ export const addRoute = (route: RouteSettings): Request => ({
 
 export const deleteRoute = (route: RouteSettings): Request => ({
   type: messageTypes.deleteRoute,
-  body: routeMessage.encode({ ...keyOf(route), scope: route.scope ?? routeScopes.any }),
+  body: routeMessage.encode({
+    ...keyOf(route),
+    protocol: route.protocol,
+    scope: route.scope ?? routeScopes.any,
+    type: route.type,
+  }),
   ...named('delete', route),
 })
 
@@ -94,5 +106,6 @@ export function toRoute(message: RouteMessage, family: Family): Route {
     mtu: message.metrics?.mtu,
     advmss: message.metrics?.advmss,
     protocol: message.protocol!,
+    type: message.type!,
   }
 }

@@ -127,6 +127,13 @@ export class RouteSocket implements Disposable {
     )
   }
 
+  /** Deletes all links of a group in one request: the kernel waits once for all of them (RCU). No link is done. */
+  deleteLinkGroup(group: number): void {
+    const body = linkMessage.encode({ group })
+    const request = { type: messageTypes.deleteLink, body, operation: 'delete link group', subject: String(group) }
+    this.#absentIsDone(request, 'ENODEV')
+  }
+
   /** The VLANs of a bridge's port, by id. Empty where the kernel has no CONFIG_BRIDGE_VLAN_FILTERING. */
   listPortVlans(port: LinkRef): PortVlan[] {
     return this.#netlink
@@ -154,12 +161,12 @@ export class RouteSocket implements Disposable {
     this.#absentIsDone(deleteAddress(link, address), 'EADDRNOTAVAIL', 'ENODEV')
   }
 
-  /** The addresses of one link, both families. */
-  listAddresses(link: LinkRef): Address[] {
+  /** The addresses of one link or of all, both families. */
+  listAddresses(link?: LinkRef): Address[] {
     return this.#netlink
       .dump(listAddresses(link))
       .map((reply) => toAddress(addressMessage.decode(reply.body)))
-      .filter(({ index }) => index === link.index)
+      .filter(({ index }) => !link || index === link.index)
   }
 
   /**

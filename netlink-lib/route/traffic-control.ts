@@ -4,6 +4,7 @@ import {
   cString,
   type Decoded,
   i32,
+  later,
   list,
   message,
   raw,
@@ -43,81 +44,93 @@ const u64: Codec<bigint> = {
   decode: (bytes) => bytes.readBigUInt64LE(),
 }
 
-/** struct tcmsg. */
-const header = struct({ family: u8, pad1: u8, pad2: u16, index: i32, handle: u32, parent: u32, info: u32 })
-
-export const trafficMessage = message(
-  header,
-  attributes({
-    kind: [1, cString], // TCA_KIND
-    options: [2, raw], // TCA_OPTIONS: its table depends on kind
-  }),
+/** struct tcmsg and its attributes. */
+export const trafficMessage = later(() =>
+  message(
+    struct({ family: u8, pad1: u8, pad2: u16, index: i32, handle: u32, parent: u32, info: u32 }),
+    attributes({
+      kind: [1, cString], // TCA_KIND
+      options: [2, raw], // TCA_OPTIONS: its table depends on kind
+    }),
+  ),
 )
 
 /** struct tc_tbf_qopt with its two struct tc_ratespec. */
-const bucketParameters = struct({
-  cellLog: u8,
-  linkLayer: u8,
-  overhead: u16,
-  cellAlign: u16,
-  mpu: u16,
-  rate: u32,
-  peakCellLog: u8,
-  peakLinkLayer: u8,
-  peakOverhead: u16,
-  peakCellAlign: u16,
-  peakMpu: u16,
-  peakRate: u32,
-  limit: u32,
-  buffer: u32,
-  mtu: u32,
-})
+const bucketParameters = later(() =>
+  struct({
+    cellLog: u8,
+    linkLayer: u8,
+    overhead: u16,
+    cellAlign: u16,
+    mpu: u16,
+    rate: u32,
+    peakCellLog: u8,
+    peakLinkLayer: u8,
+    peakOverhead: u16,
+    peakCellAlign: u16,
+    peakMpu: u16,
+    peakRate: u32,
+    limit: u32,
+    buffer: u32,
+    mtu: u32,
+  }),
+)
 
 /** TCA_OPTIONS of kind tbf. */
-export const bucketOptions = attributes({
-  parameters: [1, bucketParameters], // TCA_TBF_PARMS
-  rate64: [4, u64], // TCA_TBF_RATE64: bytes per second, when they do not fit the parameters
-  burst: [6, u32], // TCA_TBF_BURST: bytes; replaces buffer
-})
+export const bucketOptions = later(() =>
+  attributes({
+    parameters: [1, bucketParameters], // TCA_TBF_PARMS
+    rate64: [4, u64], // TCA_TBF_RATE64: bytes per second, when they do not fit the parameters
+    burst: [6, u32], // TCA_TBF_BURST: bytes; replaces buffer
+  }),
+)
 
 /** struct tc_u32_sel with one struct tc_u32_key. */
-const selector = struct({
-  flags: u8,
-  offsetShift: u8,
-  keys: u8,
-  pad: u8,
-  offsetMask: u16be,
-  offset: u16,
-  offsetOffset: u16,
-  hashOffset: u16,
-  hashMask: u32be,
-  mask: u32be,
-  value: u32be,
-  keyOffset: i32,
-  keyOffsetMask: i32,
-})
+const selector = later(() =>
+  struct({
+    flags: u8,
+    offsetShift: u8,
+    keys: u8,
+    pad: u8,
+    offsetMask: u16be,
+    offset: u16,
+    offsetOffset: u16,
+    hashOffset: u16,
+    hashMask: u32be,
+    mask: u32be,
+    value: u32be,
+    keyOffset: i32,
+    keyOffsetMask: i32,
+  }),
+)
 
 /** struct tc_mirred. */
-const mirredParameters = struct({
-  actionIndex: u32,
-  capabilities: u32,
-  verdict: i32,
-  references: i32,
-  bindings: i32,
-  direction: i32,
-  target: u32,
-})
+const mirredParameters = later(() =>
+  struct({
+    actionIndex: u32,
+    capabilities: u32,
+    verdict: i32,
+    references: i32,
+    bindings: i32,
+    direction: i32,
+    target: u32,
+  }),
+)
 
-const action = attributes({
-  kind: [1, cString], // TCA_ACT_KIND
-  options: [2, attributes({ parameters: [2, mirredParameters] })], // TCA_ACT_OPTIONS, TCA_MIRRED_PARMS
-})
+const action = later(() =>
+  attributes({
+    kind: [1, cString], // TCA_ACT_KIND
+    options: [2, attributes({ parameters: [2, mirredParameters] })], // TCA_ACT_OPTIONS, TCA_MIRRED_PARMS
+  }),
+)
 
 /** TCA_OPTIONS of kind u32. */
-export const u32Options = attributes({
-  actions: [7, unmarked(list(1, unmarked(action)))], // TCA_U32_ACT: the first of TCA_ACT_MAX_PRIO
-  selector: [5, selector], // TCA_U32_SEL
-})
+export const u32Options = later(() =>
+  attributes({
+    actions: [7, unmarked(list(1, unmarked(action)))], // TCA_U32_ACT: the first of TCA_ACT_MAX_PRIO
+    selector: [5, selector], // TCA_U32_SEL
+  }),
+)
 
 /** Where a queueing discipline hangs: TC_H_ROOT, TC_H_INGRESS. */
 const places = { root: 0xffffffff, ingress: 0xfffffff1 } as const

@@ -4,6 +4,7 @@ import {
   cString,
   type Decoded,
   i32,
+  later,
   list,
   mac as macAddress,
   message,
@@ -37,7 +38,15 @@ export const messageTypes = {
 
 export const addressFamilies = { unspecified: 0, bridge: 7, ipv4: 2, ipv6: 10 } as const
 
-export const linkFlags = { up: 0x1, loopback: 0x8, running: 0x40, promiscuous: 0x100, allMulticast: 0x200 } as const // IFF_*
+/** IFF_* */
+export const linkFlags = {
+  up: 0x1,
+  loopback: 0x8,
+  running: 0x40,
+  promiscuous: 0x100,
+  allMulticast: 0x200,
+  lowerUp: 0x10000,
+} as const
 
 export const familyNumber = (address: string): number =>
   familyOf(address) === 4 ? addressFamilies.ipv4 : addressFamilies.ipv6
@@ -45,50 +54,65 @@ export const familyNumber = (address: string): number =>
 /** An IPv4 or IPv6 address as canonical text; its length tells the family. */
 export const ip: Codec<string> = { encode: ipBytes, decode: (bytes) => formatIp(bytes) }
 
+/** A link has some sixty attributes, a bridge and a port as many more; nobody writes back what was read of them. */
+const others = { unknown: 'skipped' } as const
+
 /** struct ifinfomsg */
 const linkHeader = struct({ family: u8, pad: u8, deviceType: u16, index: i32, flags: u32, change: u32 })
 
 /** IFLA_BR_*, the data of a link of kind bridge. */
-const bridgeData = attributes({
-  vlanFiltering: [7, u8], // IFLA_BR_VLAN_FILTERING
-  multicastSnooping: [23, u8], // IFLA_BR_MCAST_SNOOPING
-  vlanDefaultPvid: [39, u16], // IFLA_BR_VLAN_DEFAULT_PVID
-})
+const bridgeData = attributes(
+  {
+    vlanFiltering: [7, u8], // IFLA_BR_VLAN_FILTERING
+    multicastSnooping: [23, u8], // IFLA_BR_MCAST_SNOOPING
+    vlanDefaultPvid: [39, u16], // IFLA_BR_VLAN_DEFAULT_PVID
+  },
+  others,
+)
 
 /** IFLA_BRPORT_*, the data of a bridge's port. */
-const bridgePort = attributes({
-  state: [1, u8], // IFLA_BRPORT_STATE
-  hairpin: [4, u8], // IFLA_BRPORT_MODE
-  isolated: [33, u8], // IFLA_BRPORT_ISOLATED
-})
+const bridgePort = attributes(
+  {
+    state: [1, u8], // IFLA_BRPORT_STATE
+    hairpin: [4, u8], // IFLA_BRPORT_MODE
+    isolated: [33, u8], // IFLA_BRPORT_ISOLATED
+  },
+  others,
+)
 export type BridgePort = Decoded<typeof bridgePort>
 
-const linkInfo = attributes({
-  kind: [1, cString], // IFLA_INFO_KIND
-  data: [2, raw], // IFLA_INFO_DATA: its table depends on kind
-  portKind: [4, cString], // IFLA_INFO_SLAVE_KIND
-  portData: [5, bridgePort], // IFLA_INFO_SLAVE_DATA; read only for ports of a bridge
-})
+const linkInfo = attributes(
+  {
+    kind: [1, cString], // IFLA_INFO_KIND
+    data: [2, raw], // IFLA_INFO_DATA: its table depends on kind
+    portKind: [4, cString], // IFLA_INFO_SLAVE_KIND
+    portData: [5, bridgePort], // IFLA_INFO_SLAVE_DATA; read only for ports of a bridge
+  },
+  others,
+)
 
 export const linkMessage = message(
   linkHeader,
-  attributes({
-    mac: [1, macAddress], // IFLA_ADDRESS
-    name: [3, cString], // IFLA_IFNAME
-    mtu: [4, u32], // IFLA_MTU
-    peerIndex: [5, u32], // IFLA_LINK
-    master: [10, u32], // IFLA_MASTER
-    txQueueLength: [13, u32], // IFLA_TXQLEN
-    operState: [16, u8], // IFLA_OPERSTATE, RFC 2863
-    info: [18, linkInfo], // IFLA_LINKINFO
-    alias: [20, cString], // IFLA_IFALIAS
-    group: [27, u32], // IFLA_GROUP
-    netnsFd: [28, u32], // IFLA_NET_NS_FD
-    extensionMask: [29, u32], // IFLA_EXT_MASK
-    promiscuity: [30, u32], // IFLA_PROMISCUITY
-    peerNetnsId: [37, i32], // IFLA_LINK_NETNSID
-    altNames: [52, list(53, cString)], // IFLA_PROP_LIST of IFLA_ALT_IFNAME
-  }),
+  attributes(
+    {
+      mac: [1, macAddress], // IFLA_ADDRESS
+      name: [3, cString], // IFLA_IFNAME
+      mtu: [4, u32], // IFLA_MTU
+      peerIndex: [5, u32], // IFLA_LINK
+      master: [10, u32], // IFLA_MASTER
+      txQueueLength: [13, u32], // IFLA_TXQLEN
+      operState: [16, u8], // IFLA_OPERSTATE, RFC 2863
+      info: [18, linkInfo], // IFLA_LINKINFO
+      alias: [20, cString], // IFLA_IFALIAS
+      group: [27, u32], // IFLA_GROUP
+      netnsFd: [28, u32], // IFLA_NET_NS_FD
+      extensionMask: [29, u32], // IFLA_EXT_MASK
+      promiscuity: [30, u32], // IFLA_PROMISCUITY
+      peerNetnsId: [37, i32], // IFLA_LINK_NETNSID
+      altNames: [52, list(53, cString)], // IFLA_PROP_LIST of IFLA_ALT_IFNAME
+    },
+    others,
+  ),
 )
 export type LinkMessage = Decoded<typeof linkMessage>
 
@@ -98,12 +122,14 @@ const vlanInfo = struct({ flags: u16, id: u16 })
 export const vlanFlags = { pvid: 0x2, untagged: 0x4, rangeBegin: 0x8, rangeEnd: 0x10 } as const // BRIDGE_VLAN_INFO_*
 
 /** The VLANs of a bridge's port: a link message of family AF_BRIDGE, whose IFLA_AF_SPEC means something else. */
-export const portVlanMessage = message(
-  linkHeader,
-  attributes({
-    vlans: [26, list(2, vlanInfo)], // IFLA_AF_SPEC of IFLA_BRIDGE_VLAN_INFO
-    extensionMask: [29, u32], // IFLA_EXT_MASK: 2 (RTEXT_FILTER_BRVLAN) asks for them
-  }),
+export const portVlanMessage = later(() =>
+  message(
+    linkHeader,
+    attributes({
+      vlans: [26, list(2, vlanInfo)], // IFLA_AF_SPEC of IFLA_BRIDGE_VLAN_INFO
+      extensionMask: [29, u32], // IFLA_EXT_MASK: 2 (RTEXT_FILTER_BRVLAN) asks for them
+    }),
+  ),
 )
 
 /** VETH_INFO_PEER: a whole link message inside the attribute. */
@@ -170,13 +196,15 @@ export const routeProtocols = { kernel: 2, boot: 3, static: 4 } as const
 /** struct ndmsg */
 const neighbourHeader = struct({ family: u8, pad1: u8, pad2: u16, index: i32, state: u16, flags: u8, type: u8 })
 
-export const neighbourMessage = message(
-  neighbourHeader,
-  attributes({
-    dst: [1, ip], // NDA_DST
-    mac: [2, macAddress], // NDA_LLADDR
-    link: [8, u32], // NDA_IFINDEX: the filter of a dump
-  }),
+export const neighbourMessage = later(() =>
+  message(
+    neighbourHeader,
+    attributes({
+      dst: [1, ip], // NDA_DST
+      mac: [2, macAddress], // NDA_LLADDR
+      link: [8, u32], // NDA_IFINDEX: the filter of a dump
+    }),
+  ),
 )
 export type NeighbourMessage = Decoded<typeof neighbourMessage>
 export const neighbourStates = { reachable: 0x02, stale: 0x04, permanent: 0x80 } as const // NUD_*

@@ -44,7 +44,10 @@ export function add(name: string, options: AddOptions): Report {
     if (existing) return existing
     using host = new Host()
     const attachments = attachmentsOf(name, options, host)
-    return createLab({ name, attachments, labels: labelsOf(options.label ?? []), dns: dnsOf(options.dns ?? []) }, host)
+    return createLab(
+      { name, attachments, labels: labelsOf(options.label ?? []), dns: options.dns?.map(requireIp) },
+      host,
+    )
   })
   const took = Math.round(performance.now() - started)
   return {
@@ -120,8 +123,6 @@ export function labelsOf(pairs: readonly string[]): Record<string, string> {
     }),
   )
 }
-
-const dnsOf = (servers: readonly string[]): string[] => servers.map(requireIp)
 
 function readConfList(file: string): ConfList {
   let text: string

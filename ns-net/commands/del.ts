@@ -11,8 +11,8 @@ import {
   listNetnsNames,
   processesByNetns,
 } from '../labs.ts'
-import { removeLabs } from '../lifecycle.ts'
 import type { Report } from '../output.ts'
+import { removeLabs } from '../removal.ts'
 import { labelsOf } from './add.ts'
 
 export interface DelOptions {
@@ -36,7 +36,7 @@ export function del(names: readonly string[], options: DelOptions): Report {
     if (options.kill) endProcesses(chosen)
     else if (!options.force) refuseBusy(chosen)
     using host = new Host()
-    removeLabs(chosen, host)
+    removeLabs(chosen, host, { lingering: options.force })
     return chosen
   })
   const json = labs.map(({ name }) => ({ name, deleted: true }))
@@ -76,7 +76,7 @@ function inhabitants(labs: readonly Lab[]): [name: string, pids: number[]][] {
   return labs.map(({ name }) => [name, processes.get(inodeOf(name) ?? -1) ?? []])
 }
 
-function refuseBusy(labs: readonly Lab[]): void {
+export function refuseBusy(labs: readonly Lab[]): void {
   const busy = inhabitants(labs).find(([, pids]) => pids.length > 0)
   if (!busy) return
   const [name, pids] = busy
@@ -87,7 +87,7 @@ function refuseBusy(labs: readonly Lab[]): void {
   )
 }
 
-function endProcesses(labs: readonly Lab[]): void {
+export function endProcesses(labs: readonly Lab[]): void {
   for (const [signal, waits] of [
     ['SIGTERM', 20],
     ['SIGKILL', 20],

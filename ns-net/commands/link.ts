@@ -17,7 +17,7 @@ export function addLink(a: string, b: string, { addr, mtu }: LinkAddOptions): Re
   if (addresses && addresses.length > 2) throw new CliError('usage', `--addr ${addr}: expected two addresses`)
   const cable = exclusively(() => {
     using host = new Host()
-    return addCable(host, ends, { addresses, mtu })
+    return addCable(host, ends, { addresses: addresses?.map((each) => (each ? [each] : [])), mtu })
   })
   return { json: { ...cable, ...(addresses && { addresses }) }, text: `${format(cable.a)}  <->  ${format(cable.b)}\n` }
 }

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import type { AddOptions } from '../commands/add.ts'
 import type { DelOptions } from '../commands/del.ts'
+import type { ExecOptions } from '../commands/exec.ts'
 import type { LsOptions } from '../commands/ls.ts'
 import { collect, positiveInteger, print, requireRoot, verb } from './verb.ts'
 
@@ -76,13 +77,18 @@ export function labVerbs(program: Command): void {
     })
   verb(program, 'Labs', 'exec', 'run a command in a lab, in place of ns-net: terminal, signals, exit code', [
     'sudo ns-net exec web -- ip addr',
+    'sudo ns-net exec pid:1234 -- ss -tlnp',
+    'sudo ns-net exec docker:demo --all-ns -- ls /',
   ])
-    .argument('<name>')
+    .argument('<target>', 'lab, pid:N, podman:NAME, docker:NAME, self, path:FILE or host')
     .argument('<command...>')
+    .option('--all-ns', 'with a process: all its namespaces, not only that of its network')
     .passThroughOptions()
-    .action(async (name: string, command: string[]) => {
+    .action(async (target: string, words: string[], options: ExecOptions) => {
       requireRoot('exec')
-      ;(await import('../commands/exec.ts')).exec(name, withoutOwnOptions(command))
+      const { command, own } = splitOwnOptions(words)
+      const { exec } = await import('../commands/exec.ts')
+      exec(target, command, { allNs: options.allNs || own.includes('--all-ns') })
     })
   verb(program, 'Diagnose', 'ping', 'ICMP echo from a lab to an address, another lab, or its gateway', [
     'sudo ns-net ping web',
@@ -104,8 +110,10 @@ export function labVerbs(program: Command): void {
   })
 }
 
-/** `exec NAME --json -- CMD`: what stands before `--` is ours, although everything after NAME is passed through. */
-function withoutOwnOptions(command: readonly string[]): readonly string[] {
-  const end = command.indexOf('--')
-  return end >= 0 && command.slice(0, end).every((word) => word === '--json') ? command.slice(end + 1) : command
+/** `exec TARGET --all-ns -- CMD`: what stands before `--` is ours, although everything after TARGET is passed through. */
+function splitOwnOptions(words: readonly string[]): { own: readonly string[]; command: readonly string[] } {
+  const end = words.indexOf('--')
+  const own = words.slice(0, Math.max(end, 0))
+  const isOurs = end >= 0 && own.every((word) => word === '--json' || word === '--all-ns')
+  return isOurs ? { own, command: words.slice(end + 1) } : { own: [], command: words }
 }

@@ -38,7 +38,7 @@ export function requireRoot(verb: string): void {
   throw new CliError(
     'permission',
     `${verb} needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN)`,
-    `sudo ns-net ${verb} …, or try it without root: npm run quickstart`,
+    `sudo ns-net ${verb} …, or on a host of your own: ns-net --rootless ${verb} …`,
   )
 }
 

@@ -1,5 +1,6 @@
 import type { Attachment } from '../../config/attachment.ts'
 import { fnv1a } from '../../nat/mark.ts'
+import { isKernelError } from '../../netlink-lib/errors.ts'
 import type { Link } from '../../netlink-lib/route/link.ts'
 import { isBucket, type TokenBucket } from '../../netlink-lib/route/traffic-control.ts'
 import { teardown } from '../contract/dispatch.ts'
@@ -8,6 +9,7 @@ import { type Host, hostLinkName, linkMark } from '../contract/host.ts'
 import type { Plugin } from '../contract/plugin.ts'
 import { type Request, requirePrevResult } from '../contract/request.ts'
 import type { Result } from '../contract/result.ts'
+import type { Rollback } from '../contract/rollback.ts'
 import { type BandwidthConf, parseBandwidth } from './config.ts'
 import { bandwidthVersions } from './versions.ts'
 
@@ -50,10 +52,31 @@ function knownEnds(request: Request, host: Host): Link[] {
   return [...names].map((name) => host.route.findLink(name)).filter((link) => link?.kind === 'veth') as Link[]
 }
 
+/** What is in the way was made by an earlier ADD; a queueing discipline has no mark and may be somebody else's. */
+function alreadyLimited({ containerId, ifName, network }: Request, obstacle: string, otherRemedy = ''): CniError {
+  return new CniError(
+    codes.conflict,
+    `interface ${ifName} of container ${containerId} in network "${network}" is limited already: ${obstacle}`,
+    `an earlier ADD was not undone: run DEL first${otherRemedy}`,
+  )
+}
+
+/** Runs what makes a queueing discipline on the host's end, which can have only one at that place. */
+function limit(outer: Link, place: 'root' | 'ingress', request: Request, create: () => void): void {
+  try {
+    create()
+  } catch (error) {
+    if (!isKernelError(error, 'EEXIST')) throw error
+    const remedy = `, or delete what another program made: \`tc qdisc delete dev ${outer.name} ${place}\``
+    throw alreadyLimited(request, `"${outer.name}" has ${place === 'root' ? 'a' : 'an'} ${place} qdisc`, remedy)
+  }
+}
+
 /** The ifb with the bucket for what the container sends, before anything is sent there. */
-function createQueue(host: Host, request: Request, outer: Link, egress: TokenBucket): Link {
+function createQueue(host: Host, request: Request, outer: Link, egress: TokenBucket, rollback: Rollback): Link {
   const name = ifbName(request)
   host.route.createIfb({ name, mtu: outer.mtu, up: true })
+  rollback.onFailure(`delete ${name}`, () => host.route.deleteLink(name))
   const ifb = host.route.getLink(name)
   host.route.setLink(ifb, { alias: linkMark(request) })
   host.route.createBucket(ifb, egress)
@@ -80,26 +103,21 @@ export const bandwidth: Plugin<BandwidthConf> = {
     const prevResult = requirePrevResult(request)
     if (!ingress && !egress) return prevResult
     const outer = hostEnd(request, host)
+    const name = ifbName(request)
+    if (host.route.findLink(name)) throw alreadyLimited(request, `link "${name}" exists on the host`)
     using rollback = host.rollback()
     if (ingress) {
-      host.route.createBucket(outer, ingress)
+      limit(outer, 'root', request, () => host.route.createBucket(outer, ingress))
       rollback.onFailure(`delete the limit of ${outer.name}`, () => host.route.deleteBucket(outer))
     }
     if (!egress) {
       rollback.commit()
       return prevResult
     }
-    if (host.route.findLink(ifbName(request)))
-      throw new CniError(
-        codes.conflict,
-        `link "${ifbName(request)}" already exists`,
-        'an earlier ADD was not undone: run DEL first',
-      )
-    rollback.onFailure(`delete ${ifbName(request)}`, () => host.route.deleteLink(ifbName(request)))
-    const ifb = createQueue(host, request, outer, egress)
-    host.route.createRedirect(outer, ifb)
+    const ifb = createQueue(host, request, outer, egress, rollback)
+    limit(outer, 'ingress', request, () => host.route.createRedirect(outer, ifb))
     rollback.commit()
-    const { name, mac, mtu } = ifb
+    const { mac, mtu } = ifb
     return { ...prevResult, interfaces: [...prevResult.interfaces, { name, mac, mtu }] }
   },
 

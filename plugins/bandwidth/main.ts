@@ -1,4 +1,8 @@
-import { runExecutable } from '../contract/executable.ts'
+import type { Executable } from '../contract/executable.ts'
 import { bandwidthVersions } from './versions.ts'
 
-void runExecutable('bandwidth', async () => (await import('./bandwidth.ts')).bandwidth, bandwidthVersions)
+export const bandwidthExecutable: Executable = {
+  type: 'bandwidth',
+  versions: bandwidthVersions,
+  load: async () => (await import('./bandwidth.ts')).bandwidth,
+}

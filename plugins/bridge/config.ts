@@ -37,7 +37,7 @@ export interface BridgeConf {
   readonly dns: Dns | undefined
 }
 
-/** A bridge with nothing switched on: what a DEL sees of everything that it has no use for. */
+/** A bridge with nothing switched on: what a DEL or GC sees of everything that it has no use for. */
 const plain: Omit<BridgeConf, 'ipam'> = {
   ipMasq: false,
   ipMasqBackend: 'auto',
@@ -61,10 +61,17 @@ const plain: Omit<BridgeConf, 'ipam'> = {
 
 export function parseBridge(request: Request): BridgeConf {
   const { config } = request
-  if (request.command === 'DEL') {
+  if (request.command === 'DEL' || request.command === 'GC') {
     // As far as it can be understood: what ADD would refuse must not keep what an earlier one made.
     const isOn = (key: string) => config.get(key)?.json === true
-    return { ...plain, ipMasq: isOn('ipMasq'), macspoofchk: isOn('macspoofchk'), ipam: openIpam(request) }
+    const ipMasqBackend = config.get('ipMasqBackend')?.json === 'iptables' ? 'iptables' : 'auto'
+    return {
+      ...plain,
+      ipMasq: isOn('ipMasq'),
+      ipMasqBackend,
+      macspoofchk: isOn('macspoofchk'),
+      ipam: openIpam(request),
+    }
   }
   requireKnownArgs(request)
   const flag = (key: string) => config.get(key)?.boolean() ?? false

@@ -2,7 +2,8 @@ import { isKernelError } from '../../netlink-lib/errors.ts'
 import { type Cidr, contains, formatCidr } from '../../netlink-lib/ip.ts'
 import type { Link } from '../../netlink-lib/route/link.ts'
 import { CniError, codes } from '../contract/errors.ts'
-import { bridgeMarkOf, type Host, isOurBridge, newBridgeMark } from '../contract/host.ts'
+import type { Host } from '../contract/host.ts'
+import { bridgeMarkOf, isOurBridge, newBridgeMark } from '../contract/marks.ts'
 import { type BridgeConf, usesVlans } from './config.ts'
 
 /** What all containers of the network share: the bridge and the gateway's addresses on it. Never rolled back. */

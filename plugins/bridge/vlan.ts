@@ -2,7 +2,8 @@ import { isKernelError } from '../../netlink-lib/errors.ts'
 import type { Link } from '../../netlink-lib/route/link.ts'
 import type { PortVlan } from '../../netlink-lib/route/vlan.ts'
 import { CniError, codes } from '../contract/errors.ts'
-import { type Host, hostLinkName } from '../contract/host.ts'
+import type { Host } from '../contract/host.ts'
+import { hostLinkName } from '../contract/marks.ts'
 import { type BridgeConf, usesVlans } from './config.ts'
 
 /** VLANs of a container's port: `vlan` untagged, `vlanTrunk` tagged. */

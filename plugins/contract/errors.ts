@@ -42,10 +42,10 @@ export class CniError extends Error {
 }
 
 /** Several failures of a teardown that went on past each of them. */
-export class TeardownError extends Error {
+export class TeardownError extends AggregateError {
   override readonly name = 'TeardownError'
-  constructor(readonly errors: readonly unknown[]) {
-    super(errors.map(messageOf).join('; '))
+  constructor(errors: readonly unknown[]) {
+    super(errors, errors.map(messageOf).join('; '))
   }
 }
 
@@ -56,7 +56,7 @@ export function messageOf(error: unknown): string {
 /** The CNI error for anything thrown. Only this function knows which code an error of the lower layers has. */
 export function toCniError(error: unknown): CniError {
   if (error instanceof CniError) return error
-  if (error instanceof TeardownError && error.errors.length > 0) {
+  if (error instanceof AggregateError && error.errors.length > 0) {
     const first = toCniError(error.errors[0])
     return new CniError(first.code, error.message, first.details, { cause: error })
   }
@@ -78,6 +78,8 @@ const kindCodes: Readonly<Record<string, Code>> = {
   busy: codes.tryAgain,
   missing: codes.checkFailed,
   unusable: codes.unavailable,
+  invalid: codes.invalidConfig,
+  refused: codes.kernel,
   io: codes.io,
 }
 

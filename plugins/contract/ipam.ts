@@ -1,5 +1,16 @@
 import { Section } from '../../config/reader.ts'
-import { allocate, check, collect, find, parseHostLocal, parseStore, release, status } from '../../ipam/host-local.ts'
+import {
+  allocate,
+  check,
+  collect,
+  find,
+  type IpamInput,
+  parseHostLocal,
+  parseStore,
+  release,
+  type StoreConf,
+  status,
+} from '../../ipam/host-local.ts'
 import type { IpamResult } from '../../ipam/result.ts'
 import { checkStatic, parseStatic, staticResult } from '../../ipam/static.ts'
 import { delegate, findExecutable, isThisImage } from './delegation.ts'
@@ -19,18 +30,28 @@ export interface Ipam {
   status(): void
 }
 
+/** DEL and GC: what ADD would refuse in the configuration must not keep what an earlier ADD made. */
+const isTeardown = ({ command }: Request): boolean => command === 'DEL' || command === 'GC'
+
 /**
  * The IPAM that the configuration names, undefined when it names none (`"ipam": {}` included). host-local and static
  * always run in this process, whatever executables of these names CNI_PATH leads to: the leases on disk are the same,
  * and a second process would cost as much again as the whole call.
  */
 export function openIpam(request: Request): Ipam | undefined {
-  const type = request.config.get('ipam')?.object().get('type')?.string() ?? ''
+  const type = typeOf(request)
   if (type === '') return undefined
-  if (type.includes('/'))
-    request.config.get('ipam')!.object().fail('type', `expected the name of a plugin, got "${type}"`)
-  const own = ownIpam[type]
-  return own ? own(request) : foreignIpam(type, request)
+  return Object.hasOwn(ownIpam, type) ? ownIpam[type]!(request) : foreignIpam(type, request)
+}
+
+/** A section that cannot be read names none: a teardown does what it can without, as where there is no section. */
+function typeOf(request: Request): string {
+  try {
+    return request.config.get('ipam')?.object().get('type')?.string() ?? ''
+  } catch (error) {
+    if (isTeardown(request)) return ''
+    throw error
+  }
 }
 
 /** Our own IPAM of that type, whatever CNI_PATH holds: what the executables host-local and static are. */
@@ -62,12 +83,14 @@ export function addressesToRelease(ipam: Ipam | undefined, request: Request): re
   return ipam?.held() ?? (request.prevResult && reportedAddresses(request))
 }
 
+const sectionOf = ({ config }: Request): Section => config.require('ipam', 'an IPAM configuration').object()
+
 /** The sections and arguments that IPAM configurations are read from. */
-function inputOf(request: Request) {
+function inputOf(request: Request): IpamInput {
   requireKnownArgs(request)
   return {
     network: request.network,
-    ipam: request.config.require('ipam', 'an IPAM configuration').object(),
+    ipam: sectionOf(request),
     args: request.config.get('args')?.object().get('cni')?.object(),
     runtimeConfig: request.config.get('runtimeConfig')?.object(),
     cniArgs: request.args,
@@ -77,38 +100,45 @@ function inputOf(request: Request) {
 
 const ownIpam: Readonly<Record<string, (request: Request) => Ipam>> = {
   'host-local': (request) => {
-    const input = inputOf(request)
-    // A teardown needs to know where the leases are, and nothing else may stop it.
-    const needsRanges = request.command === 'ADD' || request.command === 'STATUS' || request.command === 'CHECK'
-    const conf = needsRanges ? parseHostLocal(input) : undefined
-    const store = conf ?? parseStore(input)
+    const conf = isTeardown(request) ? undefined : parseHostLocal(inputOf(request))
+    // A teardown needs to know where the leases are, and asks when their turn comes, after links and rules.
+    const store = () => conf ?? parseStore({ network: request.network, ipam: sectionOf(request) })
     return {
       type: 'host-local',
       add: () => allocate(conf!, request),
-      held: () => find(store, request),
-      del: () => release(store, request),
+      held: () => heldIn(store, request),
+      del: () => release(store(), request),
       check: () => check(conf!, request, reportedAddresses(request)),
-      gc: () => collect(store, request.validAttachments),
+      gc: () => collect(store(), request.validAttachments),
       status: () => status(conf!),
     }
   },
   static: (request) => {
-    const conf = parseStatic(inputOf(request))
+    const conf = isTeardown(request) ? undefined : parseStatic(inputOf(request))
     return {
       type: 'static',
-      add: () => staticResult(conf),
+      add: () => staticResult(conf!),
       held: () => undefined,
       del: () => {}, // nothing is kept
-      check: () => checkStatic(conf, requirePrevResult(request).ips),
+      check: () => checkStatic(conf!, requirePrevResult(request).ips),
       gc: () => {},
       status: () => {},
     }
   },
 }
 
-/** Looked for at once, so that nothing is made for an ADD that cannot be served; a DEL first does what it can alone. */
+function heldIn(store: () => StoreConf, request: Request): readonly string[] | undefined {
+  try {
+    return find(store(), request)
+  } catch {
+    return undefined // asked by a teardown, which comes to the leases themselves and says then what is wrong with them
+  }
+}
+
+/** Looked for at once, so that nothing is made for an ADD that cannot be served; a teardown first does what it can alone. */
 function foreignIpam(type: string, request: Request): Ipam {
   const find = () => {
+    if (type.includes('/')) sectionOf(request).fail('type', `expected the name of a plugin, got "${type}"`)
     const file = findExecutable(type, request.path)
     if (file && !isThisImage(file)) return file
     if (file)
@@ -124,7 +154,7 @@ function foreignIpam(type: string, request: Request): Ipam {
       'named by ipam.type; install it, or correct CNI_PATH',
     )
   }
-  if (request.command !== 'DEL') find()
+  if (!isTeardown(request)) find()
   return {
     type,
     add: () => addByDelegate(find(), request),

@@ -10,6 +10,8 @@ export interface Result {
   readonly ips: readonly ResultIp[]
   readonly routes: readonly Route[]
   readonly dns?: Dns
+  /** Told in place of the configuration's version: the plugin chaos lies on request. */
+  readonly cniVersion?: string
 }
 
 export interface Interface {
@@ -39,7 +41,7 @@ export function formatResult(result: Result, version: SpecVersion): Json {
   const since11 = atLeast(version, '1.1.0')
   const before1 = !atLeast(version, '1.0.0')
   return {
-    cniVersion: version,
+    cniVersion: result.cniVersion ?? version,
     interfaces: someOf(
       result.interfaces.map(({ name, mac, sandbox, mtu, socketPath, pciID }) =>
         since11 ? { name, mac, mtu, sandbox, socketPath, pciID } : { name, mac, sandbox },

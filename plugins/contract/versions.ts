@@ -1,14 +1,7 @@
 import { CniError, codes } from './errors.ts'
+import { atLeast, type SpecVersion, specVersions } from './spec-versions.ts'
 
-/** Spec versions that the plugins speak, oldest first. */
-export const specVersions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const
-export type SpecVersion = (typeof specVersions)[number]
-
-export const newestVersion: SpecVersion = '1.1.0'
-
-/** True when `version` is `other` or newer. */
-export const atLeast = (version: SpecVersion, other: SpecVersion): boolean =>
-  specVersions.indexOf(version) >= specVersions.indexOf(other)
+export * from './spec-versions.ts'
 
 /** The config's version, which must be exactly one of those supported; absent or empty counts as 0.1.0. */
 export function gateVersion(

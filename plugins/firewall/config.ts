@@ -1,15 +1,9 @@
+import { backends, type FilterConf } from '../../nat/filter/backend.ts'
+import { forwardChain, isolationChain } from '../../nat/filter/iptables-rules.ts'
+import type { IngressPolicy } from '../../nat/filter/policy.ts'
 import type { Request } from '../contract/request.ts'
-import { forwardChain, isolationChain } from './iptables-rules.ts'
-import type { IngressPolicy } from './policy.ts'
 
-export const backends = ['auto', 'iptables', 'nftables', 'firewalld'] as const
-export type Backend = (typeof backends)[number]
-
-export interface FirewallConf {
-  readonly backend: Backend
-  /** The chain that an administrator's own rules are in, seen before ours. */
-  readonly adminChain: string
-  readonly zone: string
+export interface FirewallConf extends FilterConf {
   readonly ingressPolicy: IngressPolicy
 }
 

@@ -1,6 +1,6 @@
-import type { Attachment } from '../../config/attachment.ts'
-import { ownerMark, ownerMarks } from '../../nat/mark.ts'
-import { type ChainUsers, exclusively, listUsers, usersOf } from '../../nat/users.ts'
+import { chooseBackend, type Part, partsOf } from '../../nat/filter/backend.ts'
+import { openFilter } from '../../nat/filter/filter.ts'
+import { policiesOf } from '../../nat/filter/policy.ts'
 import type { Link } from '../../netlink-lib/route/link.ts'
 import { teardown } from '../contract/dispatch.ts'
 import { CniError, codes } from '../contract/errors.ts'
@@ -8,41 +8,14 @@ import type { Host } from '../contract/host.ts'
 import type { Plugin } from '../contract/plugin.ts'
 import { type Request, requirePrevResult } from '../contract/request.ts'
 import type { Result } from '../contract/result.ts'
-import { chooseBackend, type Part, partsOf, uninstallPart } from './backend.ts'
 import { type FirewallConf, parseFirewall } from './config.ts'
-import { policiesOf } from './policy.ts'
 import { firewallVersions } from './versions.ts'
 
-/** Which attachment uses which part, one empty file each: the rules are per network and cannot tell. */
-const root = '/run/ns-net/firewall'
+const filterOn = (host: Host) => openFilter('firewall', host)
 
-const partsFor = (conf: FirewallConf, request: Request, host: Host): Part[] =>
-  partsOf(conf, policiesOf(request.network, requirePrevResult(request), conf.ingressPolicy, host), host)
-
-function install(parts: readonly Part[], attachment: Attachment): void {
-  if (parts.length === 0) return
-  const mark = ownerMark(attachment)
-  exclusively(root, attachment.network, () => {
-    for (const part of parts) {
-      // Before the rules, so that DEL finds them when we are killed in between.
-      usersOf(root, attachment.network, part.name, part.family).add(mark)
-      part.install()
-    }
-  })
-}
-
-/** Lets `change` remove users and uninstalls every part that has none left. */
-function release(network: string, change: (users: ChainUsers) => void, host: Host): void {
-  if (listUsers(root, network).length === 0) return
-  exclusively(root, network, () => {
-    const steps = listUsers(root, network).map((users) => () => {
-      change(users)
-      if (!users.isEmpty) return
-      uninstallPart(users.chain, users.family, host)
-      users.forget() // after the rules: the empty folder reminds the next DEL when we are killed in between
-    })
-    teardown(...steps)
-  })
+function partsFor(conf: FirewallConf, request: Request, host: Host): Part[] {
+  const policies = policiesOf(request.network, requirePrevResult(request), conf.ingressPolicy, host.route)
+  return partsOf(conf, policies, host)
 }
 
 /** The links that lead from a bridge of the result to the container. */
@@ -69,9 +42,8 @@ export const firewall: Plugin<FirewallConf> = {
   add(conf, request, host): Result {
     const parts = partsFor(conf, request, host)
     using rollback = host.rollback()
-    const mark = ownerMark(request)
-    rollback.onFailure('remove firewall rules', () => release(request.network, (users) => users.delete(mark), host))
-    install(parts, request)
+    filterOn(host).add(request, parts)
+    rollback.onFailure('remove firewall rules', () => filterOn(host).del(request))
     for (const port of isolatedPorts(conf, request, host).filter((each) => !each.port?.isolated)) {
       host.route.setLink(port, { port: { isolated: true } })
       rollback.onFailure(`join ${port.name}`, () => host.route.setLink(port, { port: { isolated: false } }))
@@ -81,9 +53,8 @@ export const firewall: Plugin<FirewallConf> = {
   },
 
   del(conf, request, host): void {
-    const mark = ownerMark(request)
     teardown(
-      () => release(request.network, (users) => users.delete(mark), host),
+      () => filterOn(host).del(request),
       () => {
         for (const port of isolatedPorts(conf, request, host))
           if (port.port?.isolated) host.route.setLink(port, { port: { isolated: false } })
@@ -92,28 +63,14 @@ export const firewall: Plugin<FirewallConf> = {
   },
 
   check(conf, request, host): void {
-    const mark = ownerMark(request)
-    for (const part of partsFor(conf, request, host)) {
-      const users = usersOf(root, request.network, part.name, part.family)
-      if (!users.has(mark))
-        throw new CniError(codes.checkFailed, `CHECK: "${mark}" is not among the users in ${users.folder}`)
-      part.check()
-    }
+    filterOn(host).check(request, partsFor(conf, request, host))
     const joined = isolatedPorts(conf, request, host).find(({ port }) => !port?.isolated)
     if (joined) throw new CniError(codes.checkFailed, `CHECK: "${joined.name}" is not isolated from its bridge's ports`)
   },
 
-  reload(conf, request, host): void {
-    install(partsFor(conf, request, host), request)
-  },
+  reload: (conf, request, host) => filterOn(host).add(request, partsFor(conf, request, host)),
 
-  gc(_conf, { network, validAttachments }, host): void {
-    const keep = ownerMarks(network, validAttachments)
-    const change = (users: ChainUsers) => {
-      for (const mark of users.list()) if (!keep.has(mark)) users.delete(mark)
-    }
-    release(network, change, host)
-  },
+  gc: (_conf, { network, validAttachments }, host) => filterOn(host).collect(network, validAttachments),
 
   status: ({ backend }, _request, host) => void chooseBackend(backend, host),
 }

@@ -1,4 +1,8 @@
-import { runExecutable } from '../contract/executable.ts'
+import type { Executable } from '../contract/executable.ts'
 import { firewallVersions } from './versions.ts'
 
-void runExecutable('firewall', async () => (await import('./firewall.ts')).firewall, firewallVersions)
+export const firewallExecutable: Executable = {
+  type: 'firewall',
+  versions: firewallVersions,
+  load: async () => (await import('./firewall.ts')).firewall,
+}

@@ -1,3 +1,6 @@
-import { runExecutable } from '../contract/executable.ts'
+import type { Executable } from '../contract/executable.ts'
 
-void runExecutable('host-local', async () => (await import('../contract/ipam-plugin.ts')).ipamPlugin('host-local'))
+export const hostLocalExecutable: Executable = {
+  type: 'host-local',
+  load: async () => (await import('../contract/ipam-plugin.ts')).ipamPlugin('host-local'),
+}

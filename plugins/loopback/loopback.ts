@@ -24,7 +24,8 @@ export const loopback: Plugin<undefined> = {
           codes.conflict,
           `lo in ${request.netns} has the address ${address}, which is no loopback address`,
         )
-    const first = ([4, 6] as const).flatMap((family) => addresses.find((address) => address.family === family) ?? [])
+    const firstOf = (family: number) => addresses.filter((address) => address.family === family).slice(0, 1)
+    const first = [...firstOf(4), ...firstOf(6)]
     rollback.commit()
     return (
       request.prevResult ?? {

@@ -1,3 +1,6 @@
-import { runExecutable } from '../contract/executable.ts'
+import type { Executable } from '../contract/executable.ts'
 
-void runExecutable('loopback', async () => (await import('./loopback.ts')).loopback)
+export const loopbackExecutable: Executable = {
+  type: 'loopback',
+  load: async () => (await import('./loopback.ts')).loopback,
+}

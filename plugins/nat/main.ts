@@ -1,3 +1,6 @@
-import { runExecutable } from '../contract/executable.ts'
+import type { Executable } from '../contract/executable.ts'
 
-void runExecutable('nat', async () => (await import('./nat.ts')).nat)
+export const natExecutable: Executable = {
+  type: 'nat',
+  load: async () => (await import('./nat.ts')).nat,
+}

@@ -11,7 +11,7 @@ export interface PortmapConf extends Omit<PortForwarding, 'targets'> {
   readonly backend: PortForwardBackend
 }
 
-/** A DEL goes by what is there; mappings only help it where the kernel's state was tampered with. */
+/** DEL and GC go by what is there; mappings only help a DEL where the kernel's state was tampered with. */
 const forTeardown = (config: Section): PortmapConf => ({
   backend: 'auto',
   mappings: mappingsIfReadable(config),
@@ -21,7 +21,7 @@ const forTeardown = (config: Section): PortmapConf => ({
 })
 
 export function parsePortmap({ config, command }: Request): PortmapConf {
-  if (command === 'DEL') return forTeardown(config)
+  if (command === 'DEL' || command === 'GC') return forTeardown(config)
   const conditions = { 4: parseTokens(config, 'conditionsV4'), 6: parseTokens(config, 'conditionsV6') }
   const backend = parseBackend(config, conditions)
   if (backend !== 'iptables') for (const family of [4, 6] as const) checkConditions(conditions[family], family)

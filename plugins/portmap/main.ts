@@ -1,3 +1,6 @@
-import { runExecutable } from '../contract/executable.ts'
+import type { Executable } from '../contract/executable.ts'
 
-void runExecutable('portmap', async () => (await import('./portmap.ts')).portmap)
+export const portmapExecutable: Executable = {
+  type: 'portmap',
+  load: async () => (await import('./portmap.ts')).portmap,
+}

@@ -1,3 +1,6 @@
-import { runExecutable } from '../contract/executable.ts'
+import type { Executable } from '../contract/executable.ts'
 
-void runExecutable('static', async () => (await import('../contract/ipam-plugin.ts')).ipamPlugin('static'))
+export const staticExecutable: Executable = {
+  type: 'static',
+  load: async () => (await import('../contract/ipam-plugin.ts')).ipamPlugin('static'),
+}

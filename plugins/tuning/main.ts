@@ -1,3 +1,6 @@
-import { runExecutable } from '../contract/executable.ts'
+import type { Executable } from '../contract/executable.ts'
 
-void runExecutable('tuning', async () => (await import('./tuning.ts')).tuning)
+export const tuningExecutable: Executable = {
+  type: 'tuning',
+  load: async () => (await import('./tuning.ts')).tuning,
+}

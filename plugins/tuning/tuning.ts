@@ -1,6 +1,7 @@
 import { rmSync } from 'node:fs'
 import { isKernelError } from '../../netlink-lib/errors.ts'
 import type { Link } from '../../netlink-lib/route/link.ts'
+import { isWriteOnly } from '../../netlink-lib/sysctl.ts'
 import { teardown } from '../contract/dispatch.ts'
 import { CniError, codes } from '../contract/errors.ts'
 import type { Container, Host } from '../contract/host.ts'
@@ -117,6 +118,7 @@ export const tuning: Plugin<TuningConf> = {
     using container = host.openContainer(request.netns)
     for (const { key, name, value } of conf.sysctls) {
       const actual = container.sysctl.find(name)
+      if (actual === undefined && container.netns.run(() => isWriteOnly(name))) continue
       if (words(actual) !== words(value)) different(`sysctl ${key}`, actual ?? 'missing', value)
     }
     const link = container.route.findLink(request.ifName)

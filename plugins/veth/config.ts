@@ -7,17 +7,18 @@ export interface VethConf {
   readonly mtu: number | undefined
   readonly ipMasq: boolean
   readonly ipMasqBackend: MasqueradeBackend
-  /** Missing only on DEL. */
+  /** Missing only on DEL and GC. */
   readonly ipam: Ipam | undefined
   readonly dns: Dns | undefined
 }
 
 export function parseVeth(request: Request): VethConf {
   const { config } = request
-  if (request.command === 'DEL') {
+  if (request.command === 'DEL' || request.command === 'GC') {
     // As far as it can be understood: what ADD would refuse must not keep what an earlier one made.
     const ipMasq = config.get('ipMasq')?.json === true
-    return { mtu: undefined, ipMasq, ipMasqBackend: 'auto', ipam: openIpam(request), dns: undefined }
+    const ipMasqBackend = config.get('ipMasqBackend')?.json === 'iptables' ? 'iptables' : 'auto'
+    return { mtu: undefined, ipMasq, ipMasqBackend, ipam: openIpam(request), dns: undefined }
   }
   return {
     mtu: config.get('mtu')?.integer(0, 65535) || undefined,

@@ -1,3 +1,6 @@
-import { runExecutable } from '../contract/executable.ts'
+import type { Executable } from '../contract/executable.ts'
 
-void runExecutable('veth', async () => (await import('./veth.ts')).veth)
+export const vethExecutable: Executable = {
+  type: 'veth',
+  load: async () => (await import('./veth.ts')).veth,
+}

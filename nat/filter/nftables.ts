@@ -1,0 +1,104 @@
+import {
+  appendRule,
+  type Command,
+  createChain,
+  createTable,
+  deleteChain,
+  deleteTable,
+  flushChain,
+  hooks,
+  type TableRef,
+} from '../../netlink-lib/nftables/commands.ts'
+import { families, messageTypes, ruleMessage } from '../../netlink-lib/nftables/messages.ts'
+import type { NetfilterSocket } from '../../netlink-lib/nftables/netfilter-socket.ts'
+import { type Expression, linkNamed, saysTheSame, verdict } from '../../netlink-lib/nftables/statements.ts'
+import { RuleMissing } from '../errors.ts'
+import type { Policy } from './policy.ts'
+
+/*
+ * Isolation in a table of our own:
+ *
+ *   chain forward { type filter hook forward priority filter
+ *     iifname "br0" oifname != "br0" jump isolated       same-bridge and isolated
+ *     iifname "br0" oifname "br0" drop                    isolated
+ *   }
+ *   chain isolated { oifname "br0" drop }
+ *
+ * There is nothing to accept here: a packet that another table drops stays dropped, whatever this one says. Each rule
+ * carries the mark of its policy. The caller holds the lock, so nobody else of ours changes the table meanwhile.
+ */
+
+export const table: TableRef = { family: 'inet', name: 'ns-net-firewall' }
+const forward = 'forward'
+const isolated = 'isolated'
+
+interface Rule {
+  readonly chain: string
+  readonly expressions: readonly Expression[]
+}
+
+/** Those of `isolated` first, as the others lead there. */
+function rulesOf({ link, ingress }: Policy): Rule[] {
+  if (ingress === 'open' || !link) return []
+  const from = linkNamed('iifname', link)
+  const within = [...from, ...linkNamed('oifname', link), verdict('drop')]
+  return [
+    { chain: isolated, expressions: [...linkNamed('oifname', link), verdict('drop')] },
+    { chain: forward, expressions: [...from, ...linkNamed('oifname', link, 'neq'), verdict('jump', isolated)] },
+    ...(ingress === 'isolated' ? [{ chain: forward, expressions: within }] : []),
+  ]
+}
+
+/** The rules of our table, wherever they are. */
+const listRules = (netfilter: NetfilterSocket) =>
+  [forward, isolated].flatMap((chain) => netfilter.listRules(table, chain))
+
+function missingRules(netfilter: NetfilterSocket, policy: Policy): Rule[] {
+  const present = listRules(netfilter).filter(({ userdata }) => userdata?.comment === policy.mark)
+  return rulesOf(policy).filter(
+    ({ chain, expressions }) =>
+      !present.some((rule) => rule.chain === chain && saysTheSame(expressions, rule.expressions)),
+  )
+}
+
+/** Puts the rules of the policy where they are missing. */
+export function install(netfilter: NetfilterSocket, policy: Policy): void {
+  const missing = missingRules(netfilter, policy)
+  if (missing.length === 0) return
+  const commands: Command[] = []
+  if (!netfilter.findTable(table)) commands.push(createTable(table, 'made by ns-net'))
+  if (!netfilter.findChain(table, isolated)) commands.push(createChain(table, isolated))
+  if (!netfilter.findChain(table, forward))
+    commands.push(createChain(table, forward, { type: 'filter', number: hooks.forward, priority: 0 }))
+  for (const { chain, expressions } of missing) commands.push(appendRule(table, chain, expressions, policy.mark))
+  netfilter.transaction(commands)
+}
+
+/** Removes what carries the mark, and after the last policy the table. */
+export function uninstall(netfilter: NetfilterSocket, mark: string): void {
+  if (!netfilter.findTable(table)) return
+  const rules = listRules(netfilter)
+  const marked = rules.filter(({ userdata }) => userdata?.comment === mark)
+  if (rules.length > marked.length)
+    netfilter.transaction(marked.map(({ chain, handle }) => deleteRule(chain!, handle!)))
+  else {
+    const chains = [forward, isolated].filter((chain) => netfilter.findChain(table, chain))
+    const empty = chains.map((chain) => flushChain(table, chain))
+    netfilter.transaction([...empty, ...chains.map((chain) => deleteChain(table, chain)), deleteTable(table)])
+  }
+}
+
+const deleteRule = (chain: string, handle: bigint): Command => ({
+  type: messageTypes.deleteRule,
+  body: ruleMessage.encode({ family: families[table.family], table: table.name, chain, handle }),
+  operation: 'delete rule of chain',
+  subject: `${chain} in table ${table.family} ${table.name}`,
+})
+
+/** Throws, naming what is missing. */
+export function check(netfilter: NetfilterSocket, policy: Policy): void {
+  const [missing] = missingRules(netfilter, policy)
+  if (!missing) return
+  const place = `chain ${missing.chain} of table ${table.family} ${table.name}`
+  throw new RuleMissing(`a rule "${policy.mark}" is missing from ${place}`, 'forwarding')
+}

@@ -1,0 +1,131 @@
+import { type Cidr, canonicalIp, networkOf, parseCidr } from '../../netlink-lib/ip.ts'
+import type { ApiAccess } from './api-access.ts'
+import { type ApiEvent, ApiRefusal, list, watch } from './api-client.ts'
+
+/** What the agent knows of a node of the cluster. */
+export interface ClusterNode {
+  readonly name: string
+  /** Ranges of its pods, `spec.podCIDRs`: empty until the controller manager has given it one. */
+  readonly podRanges: readonly Cidr[]
+  /** Its addresses of type InternalIP. */
+  readonly addresses: readonly string[]
+}
+
+const path = '/api/v1/nodes'
+
+/** Milliseconds without an event after which the whole list is asked for: a watch can be dead without a sign. */
+const silence = 10_000
+
+interface NodeObject {
+  readonly metadata?: { readonly name?: string }
+  readonly spec?: { readonly podCIDR?: string; readonly podCIDRs?: readonly string[] }
+  readonly status?: { readonly addresses?: readonly { readonly type?: string; readonly address?: string }[] }
+}
+
+/** Reads a Node object; what makes no sense in it is as if it were not there. */
+export function toClusterNode(object: unknown): ClusterNode {
+  const { metadata, spec, status } = object as NodeObject
+  const ranges = spec?.podCIDRs ?? (spec?.podCIDR ? [spec.podCIDR] : [])
+  return {
+    name: metadata?.name ?? '',
+    podRanges: ranges.map(parseCidr).flatMap((range) => (range ? [networkOf(range)] : [])),
+    addresses: (status?.addresses ?? [])
+      .filter(({ type }) => type === 'InternalIP')
+      .flatMap(({ address }) => canonicalIp(address ?? '') ?? []),
+  }
+}
+
+export interface NodeWatcher {
+  /** After every list and every event that changed something the agent cares for. */
+  onChange(nodes: readonly ClusterNode[]): void
+  /** Whenever the server has proved that it is there. */
+  onContact(): void
+  onTrouble(error: Error): void
+}
+
+/** Follows the nodes of the cluster for ever: lists, watches, and begins again whenever the watch ends, for whatever reason. */
+export async function followNodes(access: ApiAccess, watcher: NodeWatcher): Promise<never> {
+  const following = new Following(access, watcher)
+  for (let wait = firstWait; ; await pause(wait * (0.75 + Math.random() / 2))) {
+    try {
+      const since = await following.relist()
+      wait = firstWait
+      await following.watch(since)
+    } catch (error) {
+      // The history is gone: an everyday event, after which one lists again.
+      if (error instanceof ApiRefusal && error.status === 410) continue
+      watcher.onTrouble(error as Error)
+      wait = Math.min(2 * wait, longestWait)
+    }
+  }
+}
+
+const firstWait = 200
+const longestWait = 5000
+
+const pause = (milliseconds: number) => new Promise<void>((resolve) => void setTimeout(resolve, milliseconds))
+
+class Following {
+  readonly #nodes = new Map<string, ClusterNode>()
+  /** The nodes as they were told last. */
+  #told: string | undefined
+
+  constructor(
+    private readonly access: ApiAccess,
+    private readonly watcher: NodeWatcher,
+  ) {}
+
+  /** Asks for all nodes; the version that a watch continues from. */
+  async relist(): Promise<string> {
+    const { items, resourceVersion } = await list(this.access, path)
+    this.#nodes.clear()
+    for (const node of items.map(toClusterNode)) this.#nodes.set(node.name, node)
+    this.#tell()
+    return resourceVersion
+  }
+
+  /** Ends with the watch. A list in between, when nothing was heard, may be ahead of it: the events that follow repeat it. */
+  async watch(since: string): Promise<void> {
+    const ending = new AbortController()
+    let trouble: Error | undefined
+    const relist = () => {
+      this.relist().then(restart, (error: Error) => {
+        trouble = error
+        ending.abort()
+      })
+    }
+    let timer = setTimeout(relist, silence)
+    const restart = () => {
+      clearTimeout(timer)
+      if (!ending.signal.aborted) timer = setTimeout(relist, silence)
+    }
+    try {
+      await watch(this.access, path, since, ending.signal, (event) => {
+        restart()
+        this.#apply(event)
+      })
+    } catch (error) {
+      throw trouble ?? error
+    } finally {
+      ending.abort()
+      clearTimeout(timer)
+    }
+  }
+
+  #apply({ type, object }: ApiEvent): void {
+    const node = toClusterNode(object)
+    if (type === 'DELETED') this.#nodes.delete(node.name)
+    else if (type !== 'BOOKMARK') this.#nodes.set(node.name, node)
+    this.#tell()
+  }
+
+  /** Kubelets write into their nodes all the time; only what the agent reads from them counts. */
+  #tell(): void {
+    this.watcher.onContact()
+    const nodes = [...this.#nodes.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
+    const text = JSON.stringify(nodes)
+    if (text === this.#told) return
+    this.#told = text
+    this.watcher.onChange(nodes)
+  }
+}

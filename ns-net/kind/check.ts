@@ -1,0 +1,152 @@
+import { run } from './cluster.ts'
+
+/**
+ * What a cluster's network has to do, tried with packets between pods on two nodes. They run our own image, which is on
+ * every node already: `ns-net __serve` answers, `ns-net __get` asks.
+ */
+export interface Row {
+  readonly check: string
+  readonly family: 4 | 6
+  readonly ok: boolean
+  readonly seen: string
+}
+
+export const checkNamespace = 'ns-net-check'
+const program = '/opt/ns-net/bin/ns-net'
+
+interface Pod {
+  readonly name: string
+  readonly node: string
+  readonly ips: readonly string[]
+  readonly hostIps: readonly string[]
+}
+
+const pod = (image: string, name: string, node: string, hostPort?: number) => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name, namespace: checkNamespace, labels: { app: name } },
+  spec: {
+    nodeName: node,
+    terminationGracePeriodSeconds: 0,
+    tolerations: [{ operator: 'Exists' }],
+    containers: [
+      { name: 'probe', image, command: [program, '__serve', '8080'], ports: [{ containerPort: 8080, hostPort }] },
+    ],
+  },
+})
+
+const inHostNetwork = (document: ReturnType<typeof pod>) => ({
+  ...document,
+  spec: { ...document.spec, hostNetwork: true },
+})
+
+/** Everything that is made in the cluster: two pods on one node, one on another, one in the host's network, a service. */
+export function checkDocuments(image: string, nodes: readonly string[], families: readonly (4 | 6)[]): object[] {
+  const [one, other = one] = nodes as [string, string?]
+  const server = pod(image, 'server', one, 18080)
+  return [
+    { apiVersion: 'v1', kind: 'Namespace', metadata: { name: checkNamespace } },
+    server,
+    pod(image, 'near', one),
+    pod(image, 'far', other!),
+    inHostNetwork(pod(image, 'host', other!)),
+    ...families.map((family) => ({
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name: `server-v${family}`, namespace: checkNamespace },
+      spec: {
+        selector: { app: 'server' },
+        ipFamilyPolicy: 'SingleStack',
+        ipFamilies: [`IPv${family}`],
+        ports: [{ port: 80, targetPort: 8080 }],
+      },
+    })),
+  ]
+}
+
+const kubectl = (...args: string[]) => run(['kubectl', '-n', checkNamespace, ...args])
+
+function readPods(): Map<string, Pod> {
+  const { items } = JSON.parse(kubectl('get', 'pods', '-o', 'json').stdout || '{"items":[]}')
+  return new Map(
+    items.map(({ metadata, spec, status }: PodJson) => [
+      metadata.name,
+      {
+        name: metadata.name,
+        node: spec.nodeName,
+        ips: (status.podIPs ?? []).map(({ ip }) => ip),
+        hostIps: (status.hostIPs ?? [{ ip: status.hostIP ?? '' }]).map(({ ip }) => ip),
+      },
+    ]),
+  )
+}
+
+interface PodJson {
+  readonly metadata: { readonly name: string }
+  readonly spec: { readonly nodeName: string }
+  readonly status: {
+    readonly podIPs?: readonly { readonly ip: string }[]
+    readonly hostIPs?: readonly { readonly ip: string }[]
+    readonly hostIP?: string
+  }
+}
+
+const url = (address: string, port: number, path: string): string =>
+  `http://${address.includes(':') ? `[${address}]` : address}:${port}${path}`
+
+/** What a pod gets from an address; empty when nothing answers within three seconds. */
+const get = (from: string, target: string): string =>
+  kubectl('exec', from, '--', program, '__get', target).stdout.trim()
+
+const ofFamily = (addresses: readonly string[], family: 4 | 6) =>
+  addresses.find((address) => address.includes(':') === (family === 6))
+
+/** Runs every check for every family that the pods have. */
+export function runChecks(): Row[] {
+  const pods = readPods()
+  const [server, near, far, host] = ['server', 'near', 'far', 'host'].map((name) => pods.get(name))
+  if (!server || !near || !far || !host) return []
+  const families = ([4, 6] as const).filter((family) => ofFamily(server.ips, family))
+  return families.flatMap((family) => {
+    const to = ofFamily(server.ips, family)!
+    const clientip = url(to, 8080, '/clientip')
+    const service = JSON.parse(kubectl('get', 'service', `server-v${family}`, '-o', 'json').stdout || '{}').spec
+      ?.clusterIP
+    const rows: Row[] = []
+    const expect = (check: string, seen: string, wanted: string | undefined) =>
+      rows.push({ check, family, ok: seen !== '' && seen === wanted, seen: seen || 'no answer' })
+    expect('pod to pod, same node', get('near', clientip), ofFamily(near.ips, family))
+    expect('pod to pod, other node', get('far', clientip), ofFamily(far.ips, family))
+    expect('node to pod', get('host', clientip), ofFamily(host.hostIps, family))
+    expect('pod to service, same node', get('near', url(service, 80, '/hostname')), 'server')
+    expect('pod to service, other node', get('far', url(service, 80, '/hostname')), 'server')
+    expect('pod to itself by service', get('server', url(service, 80, '/hostname')), 'server')
+    const node = ofFamily(server.hostIps, family)
+    if (node) expect('pod to hostPort', get('far', url(node, 18080, '/hostname')), 'server')
+    const large = get('far', url(to, 8080, `/echo?msg=${'x'.repeat(4000)}`))
+    expect('large packet', String(large.length), '4000')
+    return rows
+  })
+}
+
+/** DNS has no family of its own: the cluster's resolver answers by whichever it has. */
+export function checkDns(): Row {
+  const { stdout } = kubectl('exec', 'far', '--', program, '__get', 'kubernetes.default.svc.cluster.local')
+  return {
+    check: 'DNS',
+    family: stdout.includes(':') ? 6 : 4,
+    ok: stdout.trim() !== '',
+    seen: stdout.trim() || 'no answer',
+  }
+}
+
+/** A node's own address as the outside sees what a pod sends there. */
+export function checkOutside(target: string): Row {
+  const seen = get('far', target)
+  return {
+    check: `pod to outside (${target})`,
+    family: target.includes('[') ? 6 : 4,
+    ok: seen !== '',
+    seen: seen || 'no answer',
+  }
+}

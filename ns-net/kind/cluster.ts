@@ -1,0 +1,62 @@
+import { spawnSync } from 'node:child_process'
+import { hasProgram } from '../../nat/iptables.ts'
+import { CliError } from '../errors.ts'
+
+/** The programs that make and fill a cluster: kind, kubectl, and docker or podman. */
+
+const remedies: Readonly<Record<string, string>> = {
+  kind: 'https://kind.sigs.k8s.io/docs/user/quick-start/#installation',
+  kubectl: 'https://kubernetes.io/docs/tasks/tools/',
+  docker: 'install docker or podman',
+}
+
+export type Engine = 'docker' | 'podman'
+
+/** Throws, naming every program that is missing at once. */
+export function requirePrograms(names: readonly string[]): void {
+  const missing = names.filter((name) => !hasProgram(name))
+  if (missing.length === 0) return
+  throw new CliError(
+    'unsupported',
+    `not installed: ${missing.join(', ')}`,
+    missing.map((name) => `${name}: ${remedies[name] ?? 'install it'}`).join('; '),
+  )
+}
+
+/** docker when it is there, else podman, which kind has to be told. */
+export function requireEngine(): Engine {
+  const engine = (['docker', 'podman'] as const).find((name) => hasProgram(name))
+  if (!engine) requirePrograms(['docker'])
+  return engine!
+}
+
+export interface Ran {
+  readonly status: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs a program; its stderr goes to ours, so that a person sees what kind does. */
+export function run(command: readonly string[], options: { input?: string; env?: Record<string, string> } = {}): Ran {
+  const [program, ...args] = command
+  const child = spawnSync(program!, args, {
+    input: options.input,
+    env: { ...process.env, ...options.env },
+    encoding: 'utf8',
+    stdio: ['pipe', 'pipe', 'inherit'],
+    maxBuffer: 64 * 1024 * 1024,
+  })
+  if (child.error) throw new CliError('failed', `cannot run ${program}: ${child.error.message}`)
+  return { status: child.status ?? 128, stdout: child.stdout, stderr: '' }
+}
+
+/** Runs a program that has to succeed. */
+export function must(command: readonly string[], options: Parameters<typeof run>[1] = {}): string {
+  const { status, stdout } = run(command, options)
+  if (status !== 0) throw new CliError('failed', `${command.join(' ')} failed with exit code ${status}`)
+  return stdout
+}
+
+/** kind's environment for the engine. */
+export const kindEnvironment = (engine: Engine): Record<string, string> =>
+  engine === 'podman' ? { KIND_EXPERIMENTAL_PROVIDER: 'podman' } : {}
