@@ -230,6 +230,27 @@ const expectations: Readonly<Record<string, Expectation>> = {
       dropForwarded(host)
     },
   },
+  chaos: {
+    addresses: ['10.11.20.2/24'],
+    gateways: ['10.11.20.1'],
+    routes: [['default', '10.11.20.1'], ['10.11.20.0/24']],
+    outside: [4],
+    forwarding: [4],
+    also(host) {
+      const { plugins, ...head } = JSON.parse(readFileSync(`${folder}/chaos.conflist`, 'utf8'))
+      const { path } = host.addContainer('web')
+      const call = { config: { ...head, ...plugins[1] }, containerId: 'web', netns: path, ifName: 'eth0' }
+      const pod = { ...call, args: 'IgnoreUnknown=1;K8S_POD_NAME=web-1' }
+      expect(host.cni('chaos', 'ADD', { ...pod, expectFailure: true }).json).toMatchObject({
+        code: 11,
+        msg: 'try again later',
+      })
+      expect(host.cni('chaos', 'ADD', pod).json.ips[0].address).toBe('10.11.20.3/24')
+      host.cni('chaos', 'DEL', pod)
+      host.run([`${executables}/ns-net`, 'chaos', 'report', '--clear'])
+      host.run(['ip', 'netns', 'del', 'web'])
+    },
+  },
   podman: {
     addresses: ['10.11.18.2/24'],
     gateways: ['10.11.18.1'],
@@ -391,7 +412,13 @@ test.for(examples)('ns-net add lab --conf conf-examples/%s.conflist, and del', (
 interface Example {
   readonly cniVersion: string
   readonly name: string
-  readonly plugins: readonly ({ readonly type: string; readonly bridge?: string; readonly capabilities?: Row } & Row)[]
+  readonly plugins: readonly ({
+    readonly type: string
+    readonly bridge?: string
+    readonly capabilities?: Row
+    /** What chaos stands in for. */
+    readonly plugin?: { readonly bridge?: string }
+  } & Row)[]
 }
 
 /** What a runtime fills in: the values for those capabilities that the plugin announces. */
@@ -428,7 +455,10 @@ test.for(examples)('the executables with the plugins of %s, as a runtime calls t
 
   host.run(['ip', 'netns', 'del', 'lab'])
   // The bridge is the network's, not the container's: it stays, as with the reference plugin.
-  for (const { bridge } of plugins) if (bridge) host.run(['ip', 'link', 'delete', bridge])
+  for (const { bridge, plugin } of plugins) {
+    const name = bridge ?? plugin?.bridge
+    if (name) host.run(['ip', 'link', 'delete', name])
+  }
   expect(stateOf(host)).toEqual(before)
 })
 

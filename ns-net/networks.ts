@@ -197,6 +197,10 @@ function pluginsOf(spec: NetworkSpec, ranges: readonly object[]): object[] {
   }
 }
 
+/** The plugin that chaos stands in for, where it does. */
+const behindChaos = (plugin: PluginConf): PluginConf =>
+  plugin.type === 'chaos' && plugin.plugin ? (plugin.plugin as PluginConf) : plugin
+
 /** The plugin that makes the interface: the first but loopback. */
 export const interfacePlugin = (list: ConfList): PluginConf =>
   list.plugins.find(({ type }) => type !== 'loopback') ?? list.plugins[0]!
@@ -278,7 +282,7 @@ export function releaseNetwork(list: ConfList, host: Host, labs: readonly Lab[] 
 }
 
 function dismantle(list: ConfList, host: Host): void {
-  for (const plugin of list.plugins) {
+  for (const plugin of list.plugins.map(behindChaos)) {
     if (plugin.type === 'bridge') removeBridge(bridgeOf(plugin), list.name, host)
     removeLeaseDirectory(list.name, new Section(plugin).get('ipam')?.object().get('dataDir')?.string())
   }

@@ -1,3 +1,4 @@
+import { dirname } from 'node:path'
 import type { AttachmentId } from '../config/attachment.ts'
 import { Section } from '../config/reader.ts'
 import { bandwidth } from '../plugins/bandwidth/bandwidth.ts'
@@ -57,9 +58,16 @@ export const isOwnList = ({ plugins }: ConfList): boolean =>
     return Object.hasOwn(own, type) && ['host-local', 'static', ''].includes(String(source))
   })
 
-/** Where foreign plugins are looked for: CNI_PATH, else the places that distributions use. */
+declare const NS_NET_IMAGE: boolean | undefined // defined by scripts/build.mjs
+
+/**
+ * Where plugins are looked for that do not run in this process: CNI_PATH, else beside this executable, where ours are,
+ * and in the places that distributions use.
+ */
 export function pluginPath(): string[] {
-  return (process.env.CNI_PATH || '/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni').split(':')
+  const own = typeof NS_NET_IMAGE === 'undefined' ? [] : [dirname(process.execPath)]
+  const standard = [...own, '/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni']
+  return process.env.CNI_PATH ? process.env.CNI_PATH.split(':') : standard
 }
 
 /** Runs ADD through the list; each result feeds the next. On failure everything is taken back by DEL. */

@@ -1,18 +1,25 @@
 import fs from 'node:fs'
 import zlib from 'node:zlib'
-import { attributes, type Codec, raw, struct, u16, u32 } from '../../netlink-lib/bytes.ts'
 import { KernelError } from '../../netlink-lib/errors.ts'
-import { checked, libc } from '../../netlink-lib/libc.ts'
-import { Netns } from '../../netlink-lib/netns.ts'
 import { appendRule, createChain, createTable, hooks, type TableRef } from '../../netlink-lib/nftables/commands.ts'
-import { NetfilterSocket } from '../../netlink-lib/nftables/netfilter-socket.ts'
 import { masquerade } from '../../netlink-lib/nftables/statements.ts'
 import { traced } from '../../netlink-lib/nftables/trace.ts'
 import { RouteSocket } from '../../netlink-lib/route/socket.ts'
-import { trafficMessage } from '../../netlink-lib/route/traffic-control.ts'
-import { linkMessage, messageTypes } from '../../netlink-lib/route/wire.ts'
-import { flags, NetlinkSocket, protocols } from '../../netlink-lib/socket.ts'
 import { type Check, type CheckState, isRoot, ok } from './checkup.ts'
+import {
+  createLink,
+  createQdisc,
+  filteringData,
+  htbOptions,
+  indexOf,
+  macvlanData,
+  netemOptions,
+  type Trial,
+  trialLink,
+  tryOut,
+  vlanData,
+  vxlanData,
+} from './kernel-trial.ts'
 
 /**
  * What this kernel can do, tried in a network namespace that nobody else sees and that ends with the trial. Without the
@@ -29,65 +36,6 @@ interface Feature {
   readonly without: string
   readonly lack: CheckState
 }
-
-/** The sockets of the throw-away namespace. */
-interface Trial {
-  readonly netlink: NetlinkSocket
-  readonly netfilter: NetfilterSocket
-}
-
-/** IFLA_VXLAN_ID, IFLA_VLAN_ID, IFLA_MACVLAN_MODE: the one setting that each of these links must have. */
-const number = (codec: Codec<number>) => attributes({ value: [1, codec] })
-const vxlanData = number(u32).encode({ value: 1 })
-const vlanData = number(u16).encode({ value: 7 })
-const macvlanData = number(u32).encode({ value: 4 }) // MACVLAN_MODE_BRIDGE
-const filteringData = attributes({ filtering: [7, raw] }).encode({ filtering: Buffer.from([1]) }) // IFLA_BR_VLAN_FILTERING
-
-function createLink({ netlink }: Trial, name: string, kind: string, data?: Buffer, lower?: string): void {
-  const peerIndex = lower === undefined ? undefined : indexOf(netlink, lower)
-  netlink.request({
-    type: messageTypes.newLink,
-    flags: flags.create | flags.exclusive,
-    body: linkMessage.encode({ name, peerIndex, info: { kind, data } }),
-    operation: `create ${kind}`,
-    subject: name,
-  })
-}
-
-function indexOf(netlink: NetlinkSocket, name: string): number {
-  const body = linkMessage.encode({ name })
-  const [reply] = netlink.request({ type: messageTypes.getLink, body, operation: 'get link', subject: name })
-  return linkMessage.decode(reply!.body).index!
-}
-
-/** One of the two ends of a veth that every trial has. */
-const trialLink = 'v0'
-
-function createQdisc({ netlink }: Trial, kind: string, options: Buffer): void {
-  netlink.request({
-    type: 36, // RTM_NEWQDISC
-    flags: flags.create | flags.replace,
-    body: trafficMessage.encode({
-      index: indexOf(netlink, trialLink),
-      handle: 0x10000,
-      parent: 0xffffffff, // TC_H_ROOT
-      kind,
-      options,
-    }),
-    operation: `create qdisc ${kind}`,
-    subject: trialLink,
-  })
-}
-
-/** TCA_HTB_INIT of struct tc_htb_glob. */
-const htbOptions = attributes({
-  init: [2, struct({ version: u32, quantum: u32, defaultClass: u32, debug: u32, direct: u32 })],
-}).encode({ init: { version: 3, quantum: 10 } })
-
-/** struct tc_netem_qopt. */
-const netemOptions = struct({ latency: u32, limit: u32, loss: u32, gap: u32, duplicate: u32, jitter: u32 }).encode({
-  limit: 1000,
-})
 
 const table: TableRef = { family: 'inet', name: 'trial' }
 const chainOf = (type: 'nat' | 'filter') =>
@@ -232,7 +180,7 @@ export function checkKernel(): Check[] {
 
 function checkFeature(feature: Feature, release: string): Check {
   const { name, option, module, without, lack } = feature
-  const refused = isRoot() ? tryOut(feature) : undefined
+  const refused = isRoot() ? tryOut(feature.probe) : undefined
   if (isRoot() && !refused) return ok(name, 'works')
   if (!isRoot() || refused === 'may not be tried') return fromConfiguration(feature)
   const isInstalled = moduleFile(module, release)
@@ -241,25 +189,6 @@ function checkFeature(feature: Feature, release: string): Check {
     state: lack,
     finding: `missing: ${without}`,
     ...(isInstalled ? { fix: `modprobe ${module}` } : { advice: `this kernel was built without ${option}` }),
-  }
-}
-
-/** What the kernel said; undefined when it works. */
-function tryOut(feature: Feature): string | undefined {
-  using home = Netns.own()
-  if (libc.unshare(0x40000000) < 0) return 'may not be tried' // CLONE_NEWNET
-  try {
-    using netlink = new NetlinkSocket(protocols.route)
-    using netfilter = new NetfilterSocket()
-    const trial = { netlink, netfilter }
-    createLink(trial, trialLink, 'veth')
-    feature.probe(trial)
-    return undefined
-  } catch (error) {
-    if (error instanceof KernelError) return error.message
-    throw error
-  } finally {
-    checked(libc.setns(home.fd, 0x40000000), 'return to network namespace of', 'the host')
   }
 }
 

@@ -48,8 +48,31 @@ function write(file: string, content: unknown): void {
   fs.renameSync(`${file}.new`, file)
 }
 
-/** Runs `work` while no other call decides or changes rules. */
-export const exclusively = <T>(work: () => T): T => withLock(lockFile, 10_000, work)
+/**
+ * Runs `work` while no other call decides or changes rules. When nothing is kept any more folder and lock go too; who
+ * waits for the lock's file notices and takes a new one.
+ */
+export const exclusively = <T>(work: () => T): T =>
+  withLock(lockFile, 10_000, () => {
+    try {
+      return work()
+    } finally {
+      tidy()
+    }
+  })
+
+function tidy(): void {
+  const isKept = fs.existsSync(directory) && fs.readdirSync(directory).length > 0
+  if (isKept) return
+  for (const folder of [directory, '/run/ns-net']) {
+    try {
+      fs.rmdirSync(folder)
+    } catch (error) {
+      if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes((error as { code?: string }).code ?? '')) throw error
+    }
+  }
+  fs.rmSync(lockFile, { force: true })
+}
 
 export const runTimeRuleDocuments = (): Record<string, unknown>[] => read(files.rules, [])
 
@@ -57,7 +80,10 @@ export const runTimeRuleDocuments = (): Record<string, unknown>[] => read(files.
 export const runTimeRules = (): Rule[] =>
   runTimeRuleDocuments().map((document, i) => parseRule(new Value(document, `rules[${i}]`), `run${i + 1}`))
 
-export const writeRunTimeRules = (documents: readonly Record<string, unknown>[]): void => write(files.rules, documents)
+export function writeRunTimeRules(documents: readonly Record<string, unknown>[]): void {
+  if (documents.length > 0) write(files.rules, documents)
+  else fs.rmSync(files.rules, { force: true })
+}
 
 /** How often a rule was asked and struck. */
 export const countOf = (id: string): Count => counts()[id] ?? { asked: 0, struck: 0 }
@@ -67,7 +93,8 @@ const counts = (): Record<string, Count> => read(files.counts, {})
 export function forgetCounts(ids: readonly string[]): void {
   const all = counts()
   for (const id of ids) delete all[id]
-  write(files.counts, all)
+  if (Object.keys(all).length > 0) write(files.counts, all)
+  else fs.rmSync(files.counts, { force: true })
 }
 
 /**
@@ -126,7 +153,10 @@ const placedFile = `${directory}/placed.json`
 export const placed = (): Placed[] => read(placedFile, [])
 
 /** To be called under the lock. */
-export const writePlaced = (all: readonly Placed[]): void => write(placedFile, all)
+export function writePlaced(all: readonly Placed[]): void {
+  if (all.length > 0) write(placedFile, all)
+  else fs.rmSync(placedFile, { force: true })
+}
 
 /** Forgets rules given at run time, counts and log. */
 export function reset(): void {
