@@ -243,3 +243,21 @@ test('refusals', () => {
   }
   expect(tables(host)).toEqual([])
 })
+
+test('an attachment or a cable that goes takes its loss along', () => {
+  using host = createHost()
+  const run = (...args: string[]) => host.run([`${executables}/ns-net`, ...args])
+  run('add', 'a')
+  run('add', 'b', '--no-net')
+  run('link', 'add', 'a:x0', 'b:x0')
+  run('shape', 'a:eth0', '--loss', '10%')
+  run('shape', 'a:x0', '--loss', '10%')
+  const rules = () =>
+    [[], ['ip', 'netns', 'exec', 'a'], ['ip', 'netns', 'exec', 'b']]
+      .map((enter) => host.run([...enter, 'nft', 'list', 'ruleset']).stdout)
+      .filter((text) => text.includes('ns-net-shape')).length
+  expect(rules()).toBe(3)
+  run('link', 'del', 'b:x0')
+  run('detach', 'a', 'default')
+  expect(rules()).toBe(0)
+})

@@ -17,6 +17,7 @@ import { findLab, forgetLab, isNetnsName, type Lab, type LabAttachment, netnsPat
 import { releaseNetwork } from './networks.ts'
 import type { PortMapping } from './port-mappings.ts'
 import { changeCapabilities } from './runtime.ts'
+import { unshape } from './shaping.ts'
 
 /**
  * Labs come into being and change; removal.ts is how they go. Every change is whole or not at all; the caller holds the lock.
@@ -150,6 +151,7 @@ export function detachLab(lab: Lab, which: string, host: Host): Lab {
       `"${lab.name}" is not attached to "${which}"`,
       `ns-net show ${lab.name} lists its networks`,
     )
+  unshape(lab.name, found.ifName)
   const rest = disconnect(lab, found, host)
   rewriteHosts()
   releaseNetwork(found.config, host)

@@ -3,6 +3,7 @@ import { addCable, type Cable, deleteCable, type End, listCables, parseEnd, swit
 import { CliError } from '../errors.ts'
 import { exclusively } from '../labs.ts'
 import { type Report, table } from '../output.ts'
+import { unshape } from '../shaping.ts'
 
 export interface LinkAddOptions {
   /** `A,B`: an address with prefix length for each end; either may be empty. */
@@ -33,6 +34,7 @@ export function delLink(text: string): Report {
   const end = requireEnd(text)
   exclusively(() => {
     using host = new Host()
+    if (end.place !== 'host') unshape(end.place, end.ifName)
     deleteCable(host, end)
   })
   return { json: { ...end, deleted: true }, text: `${format(end)}  deleted\n` }
