@@ -25,9 +25,9 @@ beforeEach((context) => {
 async function twoNodes(cluster: Cluster): Promise<[Node, Node]> {
   const nodes: [Node, Node] = [cluster.addNode('n1', 1), cluster.addNode('n2', 2)]
   for (const node of nodes) node.startAgent()
-  await eventually('both nodes', () =>
-    nodes.every((node) => hasConfiguration(node) && agentRoutes(node.host).length === 4),
-  )
+  const isDone = ({ log, host }: Node) =>
+    log.at(-1)?.event === 'configuration written' && agentRoutes(host).length === 4
+  await eventually('both nodes', () => nodes.every(isDone))
   return nodes
 }
 
@@ -167,6 +167,17 @@ test.concurrent('continues from a bookmark', async () => {
   expect(n1.log.filter(({ message }) => message)).toEqual([])
 })
 
+test.concurrent('notices a watch that is dead without a sign', async () => {
+  using cluster = createCluster()
+  const [n1] = await twoNodes(cluster)
+  await eventually('watches', () => cluster.api.watches === 2)
+  cluster.api.loseWatches()
+  cluster.api.setNode('n3', { podCIDRs: ['10.244.3.0/24', 'fd00:10:244:3::/64'], addresses: addressesOf(3) })
+  await eventually('the new node', () => agentRoutes(n1.host).length === 6)
+  await eventually('other watches', () => cluster.api.watches === 2)
+  expect(n1.log.filter(({ event }) => event === 'problem')).toEqual([])
+})
+
 test.concurrent('uses the new token when it has rotated', async () => {
   using cluster = createCluster()
   const [n1, n2] = await twoNodes(cluster)
@@ -266,16 +277,18 @@ test.concurrent('a node that is not on a link of this one gets no route, and tha
   ])
 })
 
-test.concurrent('by a kubeconfig, IPv4 alone, with exemptions of its own', async () => {
+test.concurrent('by a kubeconfig with a client certificate, IPv4 alone, with exemptions of its own', async () => {
   using cluster = createCluster()
   const n1 = cluster.addNode('n1', 1, { known: false })
   cluster.api.setNode('n1', { podCIDRs: ['10.244.1.0/24'], addresses: ['172.18.0.2'] })
-  const base64 = Buffer.from(cluster.api.ca).toString('base64')
+  const base64 = (text: string) => Buffer.from(text).toString('base64')
+  const { ca, certificate } = cluster.api
+  writeFileSync(n1.host.file('/run/client.crt'), certificate.cert)
   const config = {
     'current-context': 'test',
     contexts: [{ name: 'test', context: { cluster: 'c', user: 'u' } }],
-    clusters: [{ name: 'c', cluster: { server: 'https://172.18.0.1:6443', 'certificate-authority-data': base64 } }],
-    users: [{ name: 'u', user: { token: 'first' } }],
+    clusters: [{ name: 'c', cluster: { server: 'https://172.18.0.1:6443', 'certificate-authority-data': base64(ca) } }],
+    users: [{ name: 'u', user: { 'client-certificate': 'client.crt', 'client-key-data': base64(certificate.key) } }],
   }
   writeFileSync(n1.host.file('/run/kubeconfig'), JSON.stringify(config))
   n1.host.run(['rm', '-r', '/run/secrets'])

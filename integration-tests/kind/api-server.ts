@@ -5,6 +5,7 @@ import { createServer } from 'node:https'
 import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { TLSSocket } from 'node:tls'
 
 /**
  * A stand-in for the API server of Kubernetes, as far as nodes go: list and watch over TLS with a certificate of a CA
@@ -41,6 +42,8 @@ export interface ApiServer extends Disposable {
   listen(port: number): void
   /** Certificate of the CA that signed the server's. */
   readonly ca: string
+  /** Lets a client in as a token does. */
+  readonly certificate: { readonly cert: string; readonly key: string }
   readonly requests: readonly ApiRequest[]
   /** Number of watches that are open. */
   readonly watches: number
@@ -52,6 +55,8 @@ export interface ApiServer extends Disposable {
   expire(how: 'event' | 'status'): void
   /** A version for watches to begin at, without a change. */
   bookmark(): void
+  /** Tells the open watches nothing any more, with their connections open: as if the network had lost them. */
+  loseWatches(): void
   /** Ends the connections. */
   disconnect(): void
   /** While set, new requests get no answer and watches hear nothing, with their connections open. */
@@ -145,7 +150,8 @@ export function createApiServer(addresses: readonly string[]): ApiServer {
       response.writeHead(status, { 'content-type': 'application/json' })
       response.end(JSON.stringify(body))
     }
-    if (given !== token) return end(401, { kind: 'Status', code: 401, reason: 'Unauthorized', message: 'Unauthorized' })
+    if (given !== token && !(request.socket as TLSSocket).authorized)
+      return end(401, { kind: 'Status', code: 401, reason: 'Unauthorized', message: 'Unauthorized' })
     if (url.pathname !== '/api/v1/nodes') return end(404, { kind: 'Status', code: 404, message: 'not found' })
     if (!watch)
       return end(200, {
@@ -165,7 +171,7 @@ export function createApiServer(addresses: readonly string[]): ApiServer {
     response.on('close', () => watches.delete(one))
   }
 
-  const http = createServer({ cert, key }, answer)
+  const http = createServer({ cert, key, ca, requestCert: true, rejectUnauthorized: false }, answer)
   http.on('connection', (socket: Socket) => {
     sockets.add(socket)
     socket.on('close', () => sockets.delete(socket))
@@ -176,6 +182,7 @@ export function createApiServer(addresses: readonly string[]): ApiServer {
   const server: ApiServer = {
     silent: false,
     ca,
+    certificate: { cert, key },
     requests,
     get watches() {
       return watches.size
@@ -231,6 +238,7 @@ export function createApiServer(addresses: readonly string[]): ApiServer {
       }
       for (const watch of watches) if (watch.bookmarks) send(watch, { type: 'BOOKMARK', object })
     },
+    loseWatches: () => watches.clear(),
     disconnect() {
       for (const socket of sockets) socket.destroy()
     },

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { beforeEach, expect, test } from 'vitest'
 import { executables, requireTool } from '../host.ts'
@@ -37,7 +38,7 @@ test('installs executables before the configuration, and not twice; --cleanup ta
   const before = state()
 
   node.startAgent('--install-from', executables, '--bin-dir', binDir)
-  await eventually('configuration', () => hasConfiguration(node))
+  await eventually('configuration', () => node.log.at(-1)?.event === 'configuration written')
   const installed = [...readdirSync(executables), 'flannel', '.before-ns-net/portmap'].sort()
   expect(executablesOf(node)).toEqual(installed)
   expect(host.run(['readlink', `${binDir}/ptp`]).stdout).toBe('ns-net\n')
@@ -56,8 +57,10 @@ test('installs executables before the configuration, and not twice; --cleanup ta
   node.startAgent('--install-from', executables, '--bin-dir', binDir)
   await eventually('second start', () => node.log.filter(({ event }) => event === 'started').length === 2)
   expect(statSync(host.file(`${binDir}/ns-net`)).ino).toBe(inode)
-  expect(node.log.at(-1)?.event).toBe('started')
+  const ended = once(node.agent(), 'exit')
   node.agent().kill('SIGTERM')
+  await ended
+  expect(node.log.at(-1)?.event).toBe('started')
 
   host.run([`${executables}/ns-net`, 'agent', '--cleanup', '--bin-dir', binDir])
   expect({ ...state(), configurations: '' }).toEqual({ ...before, configurations: '' })
@@ -101,11 +104,10 @@ test('gives back what dead pods held, and nothing else', async () => {
   host.run(['ip', 'netns', 'del', forgotten.name])
   host.run(['rm', fileOf('forgotten'), fileOf('uncached')])
   // Another runtime's, whose namespace is gone as well.
-  host.sh(`sed 's/"networkName":"ns-net"/"networkName":"theirs"/' ${fileOf('dead')} > /var/lib/cni/results/theirs
-           mkdir -p /var/lib/cni/networks/theirs
+  host.sh(`mkdir -p /var/lib/cni/networks/theirs
            echo someone > /var/lib/cni/networks/theirs/10.7.0.2`)
   const config = { cniVersion: '1.0.0', name: 'theirs', plugins: [{ type: 'veth' }] }
-  const theirs = {
+  const entry = {
     kind: 'cniCacheV1',
     containerId: 'x',
     ifName: 'eth0',
@@ -114,7 +116,7 @@ test('gives back what dead pods held, and nothing else', async () => {
   }
   writeFileSync(
     host.file('/var/lib/cni/results/theirs'),
-    JSON.stringify({ ...theirs, config: Buffer.from(JSON.stringify(config)).toString('base64'), result: {} }),
+    JSON.stringify({ ...entry, config: Buffer.from(JSON.stringify(config)).toString('base64'), result: {} }),
   )
 
   await eventually('the dead one', () => !existsSync(host.file(fileOf('dead'))))

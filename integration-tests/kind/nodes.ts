@@ -101,6 +101,9 @@ function setAddresses(host: Host, [v4, v6]: readonly string[]): void {
            ip route replace default via ${gateways[6]}`)
 }
 
+/** With what the DaemonSet gives its container: no more rights than these. */
+const asContainer = ['setpriv', '--inh-caps=-all', '--bounding-set=-all,+net_admin,+net_raw']
+
 const serviceAccount = '/run/secrets/kubernetes.io/serviceaccount'
 
 /** As the kubelet does when the old one is about to expire. */
@@ -136,7 +139,7 @@ function createNode(name: string, n: number, fabric: Host, api: ApiServer): Node
   let running: ChildProcess | undefined
   const start = (place: readonly string[], options: readonly string[]) => {
     const agent = [`${executables}/ns-net`, 'agent', '--bin-dir', executables]
-    running = host.start(['env', ...place, `NODE_NAME=${name}`, ...agent, ...options])
+    running = host.start([...asContainer, 'env', ...place, `NODE_NAME=${name}`, ...agent, ...options])
     follow(running, log)
     return running
   }

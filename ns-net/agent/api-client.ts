@@ -32,25 +32,18 @@ export interface ApiEvent {
   readonly object: unknown
 }
 
-/** Milliseconds to the first byte of an answer. */
+/** Milliseconds to the head of an answer, and to its end. */
 const patience = 10_000
 
 /** Longest line of a watch: an object has at most 1.5 MiB in etcd. */
 const longestLine = 8 * 1024 * 1024
 
 export async function list(access: ApiAccess, path: string): Promise<ApiList> {
-  const response = await open(access, path)
-  // A body that does not come to its end hangs otherwise.
-  const timer = setTimeout(() => response.destroy(new Error('the answer stopped in the middle')), patience)
-  try {
-    const { items, metadata } = JSON.parse(await textOf(response)) as {
-      items?: unknown[]
-      metadata?: { resourceVersion?: string }
-    }
-    return { items: items ?? [], resourceVersion: metadata?.resourceVersion ?? '' }
-  } finally {
-    clearTimeout(timer)
+  const { items, metadata } = JSON.parse(await textOf(await open(access, path))) as {
+    items?: unknown[]
+    metadata?: { resourceVersion?: string }
   }
+  return { items: items ?? [], resourceVersion: metadata?.resourceVersion ?? '' }
 }
 
 /**
@@ -114,9 +107,14 @@ function messageIn(body: string): string {
 }
 
 async function textOf(response: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = []
-  for await (const chunk of response) chunks.push(chunk as Buffer)
-  return Buffer.concat(chunks).toString('utf8')
+  const timer = setTimeout(() => response.destroy(new Error('the answer stopped in the middle')), patience)
+  try {
+    const chunks: Buffer[] = []
+    for await (const chunk of response) chunks.push(chunk as Buffer)
+    return Buffer.concat(chunks).toString('utf8')
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 async function* linesOf(response: IncomingMessage): AsyncGenerator<string> {

@@ -84,28 +84,33 @@ class Following {
     return resourceVersion
   }
 
-  /** Ends with the watch. A list in between, when nothing was heard, may be ahead of it: the events that follow repeat it. */
+  /** Ends with the watch, or when that proves to be dead. */
   async watch(since: string): Promise<void> {
     const ending = new AbortController()
     let trouble: Error | undefined
-    const relist = () => {
-      this.relist().then(restart, (error: Error) => {
-        trouble = error
+    const look = async () => {
+      const told = this.#told
+      try {
+        await this.relist()
+        if (this.#told === told) rest()
+        else ending.abort() // the watch should have said so
+      } catch (error) {
+        trouble = error as Error
         ending.abort()
-      })
+      }
     }
-    let timer = setTimeout(relist, silence)
-    const restart = () => {
+    let timer = setTimeout(look, silence)
+    const rest = () => {
       clearTimeout(timer)
-      if (!ending.signal.aborted) timer = setTimeout(relist, silence)
+      if (!ending.signal.aborted) timer = setTimeout(look, silence)
     }
     try {
       await watch(this.access, path, since, ending.signal, (event) => {
-        restart()
+        rest()
         this.#apply(event)
       })
     } catch (error) {
-      throw trouble ?? error
+      if (trouble || !ending.signal.aborted) throw trouble ?? error
     } finally {
       ending.abort()
       clearTimeout(timer)
