@@ -83,8 +83,10 @@ class Network {
   /** The host without what is shared by the network's containers: bridge and forwarding, which no DEL takes back. */
   state() {
     const { host } = this
-    for (const { bridge } of this.list.plugins)
-      if (bridge) host.run(['ip', 'link', 'delete', String(bridge)], { expectFailure: 'maybe' })
+    for (const { bridge, plugin } of this.list.plugins) {
+      const name = bridge ?? (plugin as { bridge?: string } | undefined)?.bridge // what chaos stands in for
+      if (name) host.run(['ip', 'link', 'delete', String(name)], { expectFailure: 'maybe' })
+    }
     host.sh('for family in ipv4/ip_forward ipv6/conf/all/forwarding; do echo 0 >/proc/sys/net/$family; done')
     return host.snapshot({ ignoreLeaseMarks: true })
   }
