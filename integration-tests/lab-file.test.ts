@@ -549,6 +549,7 @@ describe('export', () => {
     nsNet(host, ['link', 'add', 'host:lab0', 'bare:eth6'])
     nsNet(host, ['link', 'down', 'hand:eth5'])
     nsNet(host, ['shape', 'hand:eth0', '--rate', '5mbit'])
+    nsNet(host, ['shape', 'bare:eth5', '--loss', '3%'])
     host.sh('ip -n hand route add 10.77.0.0/16 via 10.88.0.1; ip -n bare addr add fd00:9::1/64 dev eth6 nodad')
   }
   const labs = ['web', 'r1', 'hand', 'routed', 'own', 'bare']

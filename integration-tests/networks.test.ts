@@ -226,6 +226,18 @@ test('a broken link keeps addresses and routes, and mends', (context) => {
   })
 })
 
+test('a routed link that was down works again in both families', (context) => {
+  requireTool('ping', context)
+  using host = createHost()
+  nsNet(host, 'net', 'create', 'routed', '--driver', 'ptp', '--subnet', '10.20.0.0/24', '--subnet', 'fd00:20::/64')
+  nsNet(host, 'add', 'a', '--net', 'routed')
+  nsNet(host, 'link', 'down', 'a:eth0')
+  expect(reaches(host, 'a', '10.20.0.1')).toBe(false)
+  nsNet(host, 'link', 'up', 'a:eth0')
+  for (const gateway of ['10.20.0.1', 'fd00:20::1']) expect(reachesSoon(host, 'a', gateway)).toBe(true)
+  for (const address of ['10.20.0.2', 'fd00:20::2']) host.run(['ping', '-c1', '-w5', address])
+})
+
 test('ports are published at birth and later, and taken back', (context) => {
   for (const tool of ['socat', 'nft']) requireTool(tool, context)
   using host = createHost()

@@ -1,7 +1,7 @@
-import { spawnSync } from 'node:child_process'
-import { accessSync, constants } from 'node:fs'
 import { KernelError } from '../netlink-lib/errors.ts'
+import { isExecutable } from '../netlink-lib/files.ts'
 import type { Family } from '../netlink-lib/ip.ts'
+import { journal } from '../netlink-lib/journal.ts'
 import { BackendMissing, NatError } from './errors.ts'
 import { heldLock } from './users.ts'
 
@@ -35,14 +35,7 @@ const placesToLook = (): string[] => [
 function placeOf(name: string): string | undefined {
   return placesToLook()
     .map((place) => `${place}/${name}`)
-    .find((path) => {
-      try {
-        accessSync(path, constants.X_OK)
-        return true
-      } catch {
-        return false // not in this place
-      }
-    })
+    .find(isExecutable)
 }
 
 /** Throws unless everything is there that a change of the nat table needs. */
@@ -70,6 +63,9 @@ export interface Ended {
 
 /** Runs a program to its end, whatever its status. */
 export function run(name: string, args: readonly string[], input = ''): Ended {
+  const { spawnSync } = process.getBuiltinModule('node:child_process') // an import would cost every DEL 0.3 ms
+  const command = [name, ...args]
+  const obeyed = journal?.before({ kind: 'program', command, input })
   const { error, status, stdout, stderr } = spawnSync(findProgram(name), args, {
     input,
     stdio: ['pipe', 'pipe', 'pipe', heldLock() ?? 'ignore'],
@@ -79,13 +75,13 @@ export function run(name: string, args: readonly string[], input = ''): Ended {
     killSignal: 'SIGKILL',
     maxBuffer: 256 * 1024 * 1024,
   })
-  const command = [name, ...args]
   // EPIPE: it ended before it had read its input; what it printed says why.
   const endedEarly = (error as { code?: string } | undefined)?.code === 'EPIPE' && (status ?? 0) !== 0
   if (error && !endedEarly) throw new Error(`${command.join(' ')}: ${error.message}`, { cause: error })
   // Exit 4 is "resource problem" and says no more; only the text tells a taken lock from a missing privilege.
   if (status === 4 && stderr.includes('xtables lock'))
     throw new KernelError(command.join(' '), 'rules', 11, stderr.trim())
+  if (status === 0) obeyed?.()
   return { command, status: status ?? 128, stdout, stderr }
 }
 

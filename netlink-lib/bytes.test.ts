@@ -6,6 +6,7 @@ import {
   flag,
   i32,
   i32be,
+  later,
   list,
   MalformedMessage,
   mac,
@@ -134,6 +135,25 @@ test('unknown attributes survive a round trip with their flag bits', () => {
     ],
   })
   expect(set.encode(value)).toEqual(bytes)
+})
+
+test('unknown attributes are skipped where nobody writes them back, and their lengths still checked', () => {
+  const known = attributes({ mtu: [4, u32] }, { unknown: 'skipped' })
+  expect(known.decode(hex('0600 6300 beef 0000 0800 0400 dc050000'))).toEqual({ mtu: 1500 })
+  expect(malformed(() => known.decode(hex('0600 6300 beef 0000 0a00 0400 dc050000')))).toMatchObject({ offset: 8 })
+})
+
+test('a codec made later is made once, at its first use, and says then whether it is nested', () => {
+  let made = 0
+  const codec = later(() => {
+    made++
+    return child
+  })
+  const outer = attributes({ info: [18, codec] })
+  expect(made).toBe(0)
+  expect(outer.encode({ info: { kind: 'veth' } })).toEqual(set.encode({ info: { kind: 'veth' } }))
+  expect(outer.decode(outer.encode({ info: { kind: 'veth' } }))).toEqual({ info: { kind: 'veth' } })
+  expect(made).toBe(1)
 })
 
 test('unknown data is a copy: the receive buffer may be used again', () => {

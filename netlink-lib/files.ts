@@ -25,25 +25,22 @@ export interface OpenFile extends Disposable {
 
 /** Opens a file close-on-exec; take it with `using`. */
 export function openFile(path: string, flags: number, mode = 0o666): OpenFile {
-  const fd = checked(
-    uninterrupted(() => libc.open(path, flags | openFlags.closeOnExec, mode)),
-    'open',
-    path,
-  )
+  let fd: number
+  do fd = libc.open(path, flags | openFlags.closeOnExec, mode)
+  while (isInterrupted(fd))
+  checked(fd, 'open', path)
   return { fd, [Symbol.dispose]: () => libc.close(fd) }
 }
 
-function uninterrupted(call: () => number): number {
-  for (;;) {
-    const returned = call()
-    if (returned !== -1 || lastErrno() !== EINTR) return returned
-  }
-}
+/** True when a signal came in between: then the call is to be made again. */
+const isInterrupted = (returned: number): boolean => returned === -1 && lastErrno() === EINTR
 
 /** Up to 64 KiB of what comes next, empty at the end. Valid until the next call. */
 export function readSome(fd: number, path: string): Buffer {
   chunk ??= Buffer.allocUnsafeSlow(chunkSize)
-  const size = uninterrupted(() => libc.read(fd, chunk!, chunkSize))
+  let size: number
+  do size = Number(libc.read(fd, chunk, chunkSize))
+  while (isInterrupted(size))
   return chunk.subarray(0, checked(size, 'read', path))
 }
 const chunkSize = 64 * 1024
@@ -79,12 +76,10 @@ function absentIsUndefined<T>(find: () => T): T | undefined {
 /** Writes all of the text at the position of the descriptor. */
 export function write(fd: number, text: string, path: string): void {
   const bytes = Buffer.from(text)
-  for (let at = 0; at < bytes.length; )
-    at += checked(
-      uninterrupted(() => libc.write(fd, bytes.subarray(at), bytes.length - at)),
-      'write to',
-      path,
-    )
+  for (let at = 0; at < bytes.length; ) {
+    const size = Number(libc.write(fd, bytes.subarray(at), bytes.length - at))
+    if (!isInterrupted(size)) at += checked(size, 'write to', path)
+  }
 }
 
 /** Opens, writes, closes. `flags` say whether the file may be there, must be, and what becomes of its text. */
@@ -139,6 +134,9 @@ export const isRegular = ({ mode }: FileStatus): boolean => (mode & kindMask) ==
 /** Whether something is at the path, as far as we may see. */
 export const exists = (path: string): boolean => libc.access(path, 0) === 0 // F_OK
 
+/** Whether this process may execute the file. */
+export const isExecutable = (path: string): boolean => libc.access(path, 1) === 0 // X_OK
+
 /** Throws when the path is not there, or this process may not do what `mode` says: 4 read, 2 write, 1 search. */
 export function requireAccess(path: string, mode: number): void {
   checked(libc.access(path, mode), 'access', path)
@@ -146,15 +144,16 @@ export function requireAccess(path: string, mode: number): void {
 
 /** Makes a directory with all that lead to it; one that is there stays as it is. */
 export function makeDirectory(path: string, mode = 0o777): void {
-  if (libc.mkdir(path, mode) === 0) return
-  const errno = lastErrno()
-  const parent = path.slice(0, path.lastIndexOf('/'))
-  if (errno === ENOENT && parent !== '') {
-    makeDirectory(parent, mode)
-    if (libc.mkdir(path, mode) === 0) return
+  // Again when another process has removed what was there a moment ago; not for ever: a symlink may lead nowhere.
+  for (let attempt = 0; libc.mkdir(path, mode) === -1; attempt++) {
+    const errno = lastErrno()
+    const there = errno === EEXIST ? findStatus(path) : undefined
+    if (there && isDirectory(there)) return
+    const parent = path.slice(0, path.lastIndexOf('/'))
+    if (there || attempt === 8 || parent === '' || (errno !== ENOENT && errno !== EEXIST))
+      throw new KernelError('make directory', path, errno)
+    if (errno === ENOENT) makeDirectory(parent, mode)
   }
-  const there = findStatus(path)
-  if (!there || !isDirectory(there)) throw new KernelError('make directory', path, there ? EEXIST : errno)
 }
 
 /** Absent is done. */

@@ -73,6 +73,9 @@ type Call = (...parameters: any[]) => number
 /** What a foreign function interface does for us. */
 interface Binding {
   bind(name: string, result: string, parameters: readonly string[]): Call
+  /** A text as `bind` takes it, and a list of them. */
+  text(value: string): unknown
+  texts(values: readonly (string | null)[]): unknown
   /** The variable itself, as it is now. */
   errno(): number
 }
@@ -80,7 +83,12 @@ interface Binding {
 function openKoffi(): Binding {
   const koffi = process.getBuiltinModule('node:module').createRequire(import.meta.url)('koffi')
   const library = koffi.load(null)
-  return { bind: (name, result, parameters) => library.func(name, result, parameters), errno: koffi.errno }
+  return {
+    bind: (name, result, parameters) => library.func(name, result, parameters),
+    text: (value) => value,
+    texts: (values) => values,
+    errno: koffi.errno,
+  }
 }
 
 /** What the module bun:ffi is made of; its classes for strings and callbacks would cost 0.25 ms more. */
@@ -107,18 +115,28 @@ const bunTypes: Readonly<Record<string, string>> = {
   'const char **': 'ptr',
 }
 
-const isText = (type: string): boolean => type.startsWith('const char')
-
 function openBun(): Binding {
-  const { dlopen, read } = Bun.FFI
+  const { dlopen, ptr, read } = Bun.FFI
+  const text = (value: string) => Buffer.from(`${value}\0`)
   const bind: Binding['bind'] = (name, result, parameters) => {
     const symbol = { args: parameters.map((type) => bunTypes[type]!), returns: bunTypes[result]! }
-    const call = symbolOf(() => dlopen('libc.so.6', { [name]: symbol }), name)
-    return parameters.some(isText) ? (...values) => call(...values.map(toPointer)) : call
+    return symbolOf(() => dlopen('libc.so.6', { [name]: symbol }), name)
   }
   const location = bind('__errno_location', 'intptr_t', [])()
-  return { bind, errno: () => read.i32(location) }
+  return {
+    bind,
+    text,
+    texts(values) {
+      const list = values.map((value) => (value === null ? null : text(value)))
+      pointedTo.push(list)
+      return BigUint64Array.from(list, (bytes) => (bytes ? BigInt(ptr(bytes)) : 0n))
+    },
+    errno: () => read.i32(location),
+  }
 }
+
+/** A list of pointers keeps nothing alive: this does. Only execve(2) has such lists. */
+const pointedTo: unknown[] = []
 
 /** Each call is compiled, which some places refuse. Bun returns some of its errors and throws others. */
 function symbolOf(open: () => ReturnType<typeof Bun.FFI.dlopen>, name: string): Call {
@@ -136,20 +154,6 @@ function symbolOf(open: () => ReturnType<typeof Bun.FFI.dlopen>, name: string): 
   )
 }
 
-const cString = (text: string): Buffer => Buffer.from(`${text}\0`)
-
-/** Texts as C has them: with a zero byte behind, lists of them as pointers. The rest is as it is. */
-function toPointer(value: unknown): unknown {
-  if (typeof value === 'string') return cString(value)
-  if (!Array.isArray(value)) return value
-  const texts = value.map((text: string | null) => (text === null ? null : cString(text)))
-  pointedTo.push(texts)
-  return BigUint64Array.from(texts, (text) => (text ? BigInt(Bun.FFI.ptr(text)) : 0n))
-}
-
-/** A list of pointers keeps nothing alive: this does. Only execve(2) has such lists. */
-const pointedTo: unknown[] = []
-
 let binding: Binding | undefined
 let errno = 0
 
@@ -160,23 +164,27 @@ function open(): Binding {
   return binding
 }
 
-const hasZero = (value: unknown): boolean =>
-  typeof value === 'string' ? value.includes('\0') : Array.isArray(value) && value.some(hasZero)
+const hasZero = (value: string | null): boolean => value?.includes('\0') ?? false
 
 function lookUp(name: keyof Libc): Call {
-  const { bind, errno: readErrno } = binding ?? open()
+  const { bind, text, texts, errno: readErrno } = binding ?? open()
   const [result, parameters] = prototypes[name]
   const native = bind(name, result, parameters)
-  const call: Call = (...values) => {
+  return (...values) => {
+    for (let i = 0; i < values.length; i++) {
+      const value = values[i]
+      const isText = typeof value === 'string'
+      if (!isText && !Array.isArray(value)) continue
+      // For C the text would end at the zero and be another one.
+      if (isText ? hasZero(value) : value.some(hasZero)) {
+        errno = 22 // EINVAL
+        return -1
+      }
+      values[i] = isText ? text(value) : texts(value)
+    }
     const returned = native(...values)
     if (returned === -1) errno = readErrno()
     return returned
-  }
-  if (!parameters.some(isText)) return call
-  return (...values) => {
-    if (!values.some(hasZero)) return call(...values)
-    errno = 22 // EINVAL: for C the text would end at the zero and be another one
-    return -1
   }
 }
 

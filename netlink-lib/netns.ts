@@ -1,5 +1,6 @@
 import { isKernelError, KernelError } from './errors.ts'
 import { deleteFile, makeDirectory, openFlags, statusOfOpen, write } from './files.ts'
+import { journal } from './journal.ts'
 import { checked, lastErrno, libc } from './libc.ts'
 
 const newNetwork = 0x40000000 // CLONE_NEWNET
@@ -99,7 +100,8 @@ export class Netns implements Disposable {
  * and ip(8) sees it. Throws EEXIST when the name is taken.
  */
 export function createNamedNetns(name: string): string {
-  return pinned(name, (path) => {
+  const obeyed = journal?.before({ kind: 'netns', verb: 'create', name })
+  const path = pinned(name, (path) => {
     using home = Netns.own()
     checked(libc.unshare(newNetwork), 'create network namespace', name)
     try {
@@ -108,13 +110,18 @@ export function createNamedNetns(name: string): string {
       checked(libc.setns(home.fd, newNetwork), 'return to network namespace of', 'the host')
     }
   })
+  obeyed?.()
+  return path
 }
 
 /** Gives a namespace that exists, a process's for instance, a name, as `ip netns attach` does. */
 export function nameNetns(name: string, netns: string): string {
-  return pinned(name, (path) => {
+  const obeyed = journal?.before({ kind: 'netns', verb: 'name', name, netns })
+  const path = pinned(name, (path) => {
     checked(libc.mount(netns, path, 'none', mountFlags.bind, null), 'pin network namespace', path)
   })
+  obeyed?.()
+  return path
 }
 
 /** Makes the file that a namespace is mounted on; when `mount` throws it goes again. */
@@ -150,9 +157,11 @@ function shareNetnsDirectory(): void {
 /** Unpins a named namespace; it ends when its last process does. Absent is done. */
 export function deleteNamedNetns(name: string): void {
   const path = `${netnsDirectory}/${name}`
+  const obeyed = journal?.before({ kind: 'netns', verb: 'delete', name })
   if (libc.umount2(path, detach) < 0) {
     const errno = lastErrno()
     if (errno !== 22 && errno !== 2) throw new KernelError('unpin network namespace', path, errno) // EINVAL, ENOENT
   }
   deleteFile(path)
+  obeyed?.()
 }

@@ -1,5 +1,6 @@
 import { attributes, cString, u32 } from './bytes.ts'
 import { KernelError } from './errors.ts'
+import { journal } from './journal.ts'
 import { checked, lastErrno, libc } from './libc.ts'
 
 /** Message flags (include/uapi/linux/netlink.h). */
@@ -147,6 +148,7 @@ export class NetlinkSocket implements Disposable {
     libc.setsockopt(this.#fd, 270, 11, one, 4) // SOL_NETLINK, NETLINK_EXT_ACK
     libc.setsockopt(this.#fd, 270, 10, one, 4) // SOL_NETLINK, NETLINK_CAP_ACK
     libc.setsockopt(this.#fd, 270, 12, one, 4) // SOL_NETLINK, NETLINK_GET_STRICT_CHK: dumps honour their filters
+    journal?.opened(this)
   }
 
   [Symbol.dispose](): void {
@@ -163,6 +165,7 @@ export class NetlinkSocket implements Disposable {
    * the first failure is thrown after all answers are read.
    */
   batch(requests: readonly Request[]): Reply[] {
+    const obeyed = journal && requests.map((request) => journal?.before({ kind: 'request', socket: this, request }))
     const first = this.#sequence
     const frames: Buffer[] = []
     for (const { type, flags: own = 0, body } of requests)
@@ -182,6 +185,7 @@ export class NetlinkSocket implements Disposable {
           unanswered--
           const error = errorIn(reply)
           if (error) failed ??= failure(request, error)
+          else obeyed?.[reply.sequence - first]?.()
         }
       }
     }

@@ -1,5 +1,6 @@
 import { KernelError } from './errors.ts'
 import { findStatus, readFile, writeFile } from './files.ts'
+import { journal } from './journal.ts'
 
 /**
  * Network sysctls, as /proc/sys/net shows them to the calling thread: those of its network namespace.
@@ -32,8 +33,10 @@ export function isWriteOnly(name: SysctlName): boolean {
 /** Writes a value only where it differs: /proc/sys is read-only in many containers although all is set as wanted. */
 export function setSysctl(name: SysctlName, value: string): void {
   if (findSysctl(name) === value) return
+  const obeyed = journal?.before({ kind: 'sysctl', name, value })
   try {
     writeFile(fileOf(name), value, 0)
+    obeyed?.()
   } catch (error) {
     throw failure(`write ${value} to`, name, error)
   }

@@ -118,10 +118,11 @@ export function attach(lab: string, planned: LabAttachment, host: Host): { attac
 export const detach = (lab: string, attachment: LabAttachment, host: Host): void =>
   delNetwork(attachment.config, targetOf(lab, attachment), host)
 
-/** Of a lab that goes on: every network raises `lo`, and none may lower it. */
+/** Every network raises `lo`, and none may lower it while others are there: so the lab does it for all of them. */
 export function withoutLoopback(attachment: LabAttachment): LabAttachment {
   const { config } = attachment
-  return { ...attachment, config: { ...config, plugins: config.plugins.filter(({ type }) => type !== 'loopback') } }
+  const plugins = config.plugins.filter(({ type }) => type !== 'loopback')
+  return plugins.length === 0 ? attachment : { ...attachment, config: { ...config, plugins } }
 }
 
 /** What `ls` and `show` tell of an attachment without asking the kernel. */

@@ -186,7 +186,7 @@ function killIfThere(pid: number): void {
 }
 
 /** Names of control groups of ours that nobody is in. A young one may be waiting for its first process. */
-export function listEmptyCgroups(hierarchies = ownHierarchies(), youngerThanMs = 60_000): string[] {
+export function listEmptyCgroups(leastAgeMs = 60_000, hierarchies = ownHierarchies()): string[] {
   const names = hierarchies.flatMap(({ path }) =>
     fs
       .readdirSync(path)
@@ -194,7 +194,7 @@ export function listEmptyCgroups(hierarchies = ownHierarchies(), youngerThanMs =
       .filter((name) => {
         const directory = `${path}/${name}`
         const age = Date.now() - (fs.statSync(directory, { throwIfNoEntry: false })?.mtimeMs ?? Date.now())
-        return age > youngerThanMs && processesOf(directory).length === 0
+        return age >= leastAgeMs && processesOf(directory).length === 0
       }),
   )
   return [...new Set(names)].map((name) => name.slice(nameOf('').length))

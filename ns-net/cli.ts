@@ -13,6 +13,7 @@ import { kindVerbs } from './verbs/kind.ts'
 import { labVerbs } from './verbs/labs.ts'
 import { networkVerbs } from './verbs/networks.ts'
 import { seeingVerbs } from './verbs/seeing.ts'
+import { beginTelling } from './verbs/telling.ts'
 import { groups } from './verbs/verb.ts'
 import { version } from './version.ts'
 
@@ -41,6 +42,9 @@ export function createProgram(): Command {
     .description('Lab networks from network namespaces: one command, connected.')
     .version(`ns-net ${version()}`, '-V, --version')
     .option('--json', 'print JSON (every verb)')
+    .option('--explain', 'print each step as a command, with its reason and its undo')
+    .option('--dry-run', 'the same without changing anything')
+    .hook('preAction', (_program, command) => beginTelling(command))
     .option('--rootless', 'without root: on a host of your own, in a user namespace; --rootless stop ends it')
     .enablePositionalOptions()
     .exitOverride()
@@ -94,6 +98,8 @@ ${lines.join('\n')}
             path:FILE, self, host
 
   --json          print JSON (every verb)
+  --explain       print each step as a command, with its reason and its undo
+  --dry-run       the same without changing anything
   --rootless      without root: on a host of your own, in a user namespace
   -V, --version   print the version
   -h, --help      this page; ns-net VERB --help has options and an example

@@ -63,15 +63,15 @@ export function createLab(spec: LabSpec, host: Host): Lab {
     writeLab(lab)
     undo.push(['delete namespace', () => deleteNamedNetns(name)])
     createNamedNetns(name)
+    if (planned.length === 0 || planned.some(raisesLoopback)) raiseLoopback(name, host)
     const made: LabAttachment[] = []
     let first: Result | undefined
     for (const each of planned) {
-      const { attachment, result } = attach(name, each, host)
-      undo.push([`detach ${each.network}`, () => detach(name, each, host)])
-      made.push(attachment)
+      const { attachment, result } = attach(name, withoutLoopback(each), host)
+      undo.push([`detach ${each.network}`, () => detach(name, withoutLoopback(each), host)])
+      made.push({ ...attachment, config: each.config })
       first ??= result
     }
-    if (planned.length === 0) raiseLoopback(name, host)
     undo.push(['remove files in /etc/netns', () => removeEtc(name)])
     writeEtc(name, spec.dns ? { nameservers: [...spec.dns] } : first?.dns)
     const complete = { ...lab, attachments: made }
@@ -97,7 +97,9 @@ function refuseTaken(name: string): void {
     )
 }
 
-/** What the loopback plugin does, for a lab without any network. */
+const raisesLoopback = ({ config }: LabAttachment): boolean => config.plugins.some(({ type }) => type === 'loopback')
+
+/** What the loopback plugin does, once for all networks, and for a lab without any. */
 function raiseLoopback(name: string, host: Host): void {
   using container = host.openContainer(netnsPath(name))
   container.route.setLink(container.route.getLink('lo'), { up: true })

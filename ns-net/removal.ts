@@ -4,9 +4,10 @@ import type { Link } from '../netlink-lib/route/link.ts'
 import { type Host, linkMark } from '../plugins/contract/host.ts'
 import { targetOf } from './attachments.ts'
 import { type End, findCables, unplugCables } from './cables.ts'
-import { removeEmptyCgroup } from './cgroup.ts'
+import { listEmptyCgroups, removeEmptyCgroup } from './cgroup.ts'
 import { CliError, toCliError } from './errors.ts'
 import { removeEtc, rewriteHosts } from './etc.ts'
+import { HostInPortions } from './host-in-portions.ts'
 import { forgetCommands } from './lab-file/background.ts'
 import { forgetLab, type Lab, type LabAttachment, listLabs } from './labs.ts'
 import { releaseNetwork } from './networks.ts'
@@ -39,11 +40,14 @@ export function removeLabs(labs: readonly Lab[], host: Host, { lingering = false
       if (staying.length > 0) unplugCables(host, lab.name)
     })
   if (labs.length > 1) deleteLinksTogether(labs, host)
+  const cgroups = new Set(listEmptyCgroups(0))
+  using hosts = new HostInPortions()
   for (const lab of labs) {
-    for (const attachment of lab.attachments.toReversed()) attempt(lab, () => detachForGood(lab, attachment, host))
+    for (const attachment of lab.attachments.toReversed())
+      attempt(lab, () => detachForGood(lab, attachment, hosts.next()))
     attempt(lab, () => removeEtc(lab.name))
     attempt(lab, () => deleteNamedNetns(lab.name))
-    attempt(lab, () => removeEmptyCgroup(lab.name))
+    if (cgroups.has(lab.name)) attempt(lab, () => removeEmptyCgroup(lab.name))
     attempt(lab, () => forgetCommands(lab.name))
     if (failures.get(lab)!.length === 0) forgetLab(lab.name)
   }

@@ -1,4 +1,5 @@
 import { isKernelError, KernelError } from '../errors.ts'
+import { journal } from '../journal.ts'
 import { errorIn, flags, frame, NetlinkSocket, protocols, type Reply, type Request } from '../socket.ts'
 import { type Command, nameOf, type TableRef } from './commands.ts'
 import {
@@ -54,6 +55,7 @@ export class NetfilterSocket implements Disposable {
    */
   transaction(commands: readonly Command[], generation?: number): void {
     if (commands.length === 0) return
+    const obeyed = journal?.before({ kind: 'transaction', socket: this.#socket, commands })
     const whole = {
       operation: `begin nftables transaction (${commands.length} commands, first:`,
       subject: `${commands[0]!.operation} ${commands[0]!.subject})`,
@@ -76,6 +78,7 @@ export class NetfilterSocket implements Disposable {
       if (reply.type === errorType && index === last) confirmed = true
     }
     if (!confirmed) throw new KernelError(begin.operation, begin.subject, 105, 'no acknowledgement') // ENOBUFS
+    obeyed?.()
   }
 
   [Symbol.dispose](): void {

@@ -1,8 +1,11 @@
 import { Host } from '../../plugins/contract/host.ts'
+import { targetOf } from '../attachments.ts'
 import { addCable, type Cable, deleteCable, type End, listCables, parseEnd, switchLink } from '../cables.ts'
 import { CliError } from '../errors.ts'
-import { exclusively } from '../labs.ts'
+import { exclusively, findLab } from '../labs.ts'
 import { type Report, table } from '../output.ts'
+import { readCache } from '../result-cache.ts'
+import { reloadNetwork } from '../runtime.ts'
 import { unshape } from '../shaping.ts'
 
 export interface LinkAddOptions {
@@ -46,9 +49,17 @@ export function setLinkState(text: string, up: boolean): Report {
   exclusively(() => {
     using host = new Host()
     switchLink(host, end, up)
+    if (up) restoreAttachment(end, host)
   })
   const state = up ? 'up' : 'down'
   return { json: { ...end, state }, text: `${format(end)}  ${state}\n` }
+}
+
+/** What the plugins had on the host's end, and the kernel forgot when it went down. */
+function restoreAttachment({ place, ifName }: End, host: Host): void {
+  const attachment = findLab(place)?.attachments.find((each) => each.ifName === ifName)
+  const cached = attachment && readCache(attachment.config, targetOf(place, attachment))
+  if (cached) reloadNetwork(cached, host)
 }
 
 const format = ({ place, ifName }: End): string => `${place}:${ifName}`

@@ -70,7 +70,7 @@ export function applyDocument(document: LabDocument, options: ApplyOptions, host
   let { plan, live, wish } = first
   remember(document, wish.made, plan)
   for (let round = 1; ; round++) {
-    const outcome = carryOut(plan, { host, lists: new Map(live.networks), file: document.name })
+    const outcome = carryOut(plan, { lists: new Map(live.networks), file: document.name })
     done.push(...outcome.done)
     if (outcome.failed) return { ...outcome, done, plan: first.plan }
     if (!outcome.done.some(({ kind }) => kind === 'repair')) break

@@ -4,6 +4,7 @@ import type { LabAttachment } from '../labs.ts'
 import { connect, disconnect, republish } from '../lifecycle.ts'
 import { readCache } from '../result-cache.ts'
 import { checkNetwork, reloadNetwork } from '../runtime.ts'
+import { lossyLinks, unshape } from '../shaping.ts'
 import type { NetEntry } from './document.ts'
 import { specOf } from './node-plan.ts'
 import { attachmentOf, labOf, type Site } from './site.ts'
@@ -23,9 +24,13 @@ export function attachInOrder(
   connect({ ...lab, attachments }, specOf(net, lists.get(net.network)!, net.ports), host, at)
 }
 
+/** Chains that lose packets would outlive the link, and wait for the next one of its name. */
 export function detachOne(name: string, ifName: string, host: Host): void {
   const lab = labOf(name)
-  disconnect(lab, attachmentOf(lab, ifName), host)
+  const attachment = attachmentOf(lab, ifName)
+  const { network } = attachment
+  if (lossyLinks(host).includes(hostLinkName({ network, containerId: name, ifName }))) unshape(name, ifName)
+  disconnect(lab, attachment, host)
 }
 
 export function publish({ lab: name, ifName, ports }: Omit<Of<'publish'>, 'kind'>, host: Host): void {

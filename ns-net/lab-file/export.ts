@@ -26,7 +26,7 @@ export interface Selection {
  * one it changes nothing.
  */
 export function describeLive({ name, labs, networks, tests = [] }: Selection, host: Host): LabDocument {
-  const live = readLive(host, () => new Map(labs.map((lab) => [lab.name, {}])))
+  const live = readLive(host, () => new Map(labs.map((lab) => [lab.name, { everyCable: true }])))
   const nodes = new Map(labs.map((lab) => [lab.name, describeNode(live.labs.get(lab.name)!, live)]))
   const used = labs.flatMap(({ attachments }) => attachments.map(({ network }) => network))
   const entries = [...new Set([...networks, ...used])].sort().flatMap((each) => {

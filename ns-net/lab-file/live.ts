@@ -1,5 +1,6 @@
 import { formatCidr } from '../../netlink-lib/ip.ts'
 import { Netns } from '../../netlink-lib/netns.ts'
+import type { Link } from '../../netlink-lib/route/link.ts'
 import type { Route } from '../../netlink-lib/route/route.ts'
 import { findSysctl } from '../../netlink-lib/sysctl.ts'
 import { messageOf } from '../../plugins/contract/errors.ts'
@@ -65,6 +66,8 @@ export type Question = ReadonlyMap<string, LabQuestion>
 export interface LabQuestion {
   readonly sysctls?: Iterable<string>
   readonly shaped?: Iterable<string>
+  /** Also cables that only lose packets, which shows nowhere else: that costs a wait for each. */
+  readonly everyCable?: boolean
 }
 
 export function readLive(host: Host, question: (labs: readonly Lab[]) => Question): Live {
@@ -99,7 +102,7 @@ function readLab(record: Lab, asked: LabQuestion, shapedOutside: ReadonlySet<str
     routes: readRoutes(container),
     sysctls: readSysctls(container, [...names]),
     problems: findProblems(record, host),
-    shapes: readShapes(record, container, new Set([...(asked.shaped ?? [])]), shapedOutside),
+    shapes: readShapes(record, container, asked, shapedOutside),
   }
 }
 
@@ -125,17 +128,19 @@ function shapedHostLinks(host: Host): Set<string> {
 function readShapes(
   { name, attachments }: Lab,
   { route, netns }: Container,
-  asked: ReadonlySet<string>,
+  { shaped = [], everyCable = false }: LabQuestion,
   shapedOutside: ReadonlySet<string>,
 ): Map<string, LiveShape> {
   const indexes = shapedLinks(netns)
   const outside = attachments
     .filter(({ network, ifName }) => shapedOutside.has(hostLinkName({ network, containerId: name, ifName })))
     .map(({ ifName }) => ifName)
-  const candidates = new Set([...asked, ...outside])
-  if (indexes.size === 0 && candidates.size === 0) return new Map()
+  const candidates = new Set([...shaped, ...outside])
+  if (indexes.size === 0 && candidates.size === 0 && !everyCable) return new Map()
+  const mayBe = (link: Link) =>
+    indexes.has(link.index) || candidates.has(link.name) || (everyCable && readCable(link) !== undefined)
   const veths = route.listLinks().filter(({ kind }) => kind === 'veth')
-  const names = veths.filter((link) => indexes.has(link.index) || candidates.has(link.name)).map((link) => link.name)
+  const names = veths.filter(mayBe).map((link) => link.name)
   return new Map(
     names.flatMap((ifName) => {
       const shape = readShape(name, ifName)

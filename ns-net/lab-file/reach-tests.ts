@@ -1,7 +1,8 @@
 import { pause } from '../../netlink-lib/pause.ts'
-import { findLab } from '../labs.ts'
+import { addressTowards } from '../diagnosis/destination.ts'
+import { World } from '../diagnosis/places.ts'
+import { askAll, type Question } from '../diagnosis/reachability.ts'
 import type { LabDocument, TestEntry } from './document.ts'
-import { reaches } from './reach.ts'
 
 export interface TestResult {
   readonly from: string
@@ -14,26 +15,33 @@ export interface TestResult {
 /** Servers that `exec` has just started, and bridges whose ports have just come up, get so many milliseconds. */
 const patience = 5000
 
-/** Carries out the tests of a document, one after the other. */
+/** Carries out the tests of a document, all at once; those that should have reached somebody are repeated for a while. */
 export function runTests({ tests }: LabDocument): TestResult[] {
+  const reached = new Set<TestEntry>()
   const deadline = performance.now() + patience
-  return tests.map(({ from, to, target, expect }) => {
-    const address = target.address ?? addressOf(target.node!, from)
-    let reached = false
-    for (;;) {
-      reached = address !== undefined && reaches(from, address, target.port)
-      if (reached || expect === 'fail' || performance.now() > deadline) break
-      pause(100)
-    }
-    return { from, to, expect, reached, ok: reached === (expect === 'reach') }
+  for (let open: readonly TestEntry[] = tests; open.length > 0; ) {
+    for (const test of whoReach(open)) reached.add(test)
+    open = open.filter((test) => test.expect === 'reach' && !reached.has(test))
+    if (performance.now() > deadline) break
+    if (open.length > 0) pause(100)
+  }
+  return tests.map((test) => {
+    const { from, to, expect } = test
+    return { from, to, expect, reached: reached.has(test), ok: reached.has(test) === (expect === 'reach') }
   })
 }
 
-/** An address of a node: on a network that both are attached to, if there is one. */
-function addressOf(node: string, from: string): string | undefined {
-  const [there, here] = [findLab(node)?.attachments ?? [], findLab(from)?.attachments ?? []]
-  const shared = there.filter(({ network }) => here.some((other) => other.network === network))
-  return [...shared, ...there].flatMap(({ addresses }) => addresses)[0]?.split('/')[0]
+/** Looks anew each time: an address may have come meanwhile. */
+function whoReach(tests: readonly TestEntry[]): TestEntry[] {
+  using world = new World()
+  const asked = tests.flatMap((test): { test: TestEntry; question: Question }[] => {
+    const from = world.open(test.from)
+    const { node, port } = test.target
+    const address = test.target.address ?? addressTowards(world.open(node!), from)
+    return address === undefined ? [] : [{ test, question: { from, address, ...(port !== undefined && { port }) } }]
+  })
+  const answers = askAll(asked.map(({ question }) => question))
+  return asked.flatMap(({ test }, i) => (answers[i]!.reachable ? test : []))
 }
 
 export const formatResults = (results: readonly TestResult[]): string =>

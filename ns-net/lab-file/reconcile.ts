@@ -2,6 +2,7 @@ import fs from 'node:fs'
 import { isatty } from 'node:tty'
 import { type CliError, toCliError } from '../errors.ts'
 import { rewriteHosts } from '../etc.ts'
+import { HostInPortions } from '../host-in-portions.ts'
 import { deleteLabs, perform } from './perform.ts'
 import type { Plan } from './plan.ts'
 import type { Site } from './site.ts'
@@ -15,14 +16,15 @@ export interface Outcome {
 }
 
 /** Carries out a plan. The first step that fails ends it; what is left is found again by the next plan. */
-export function carryOut({ steps }: Pick<Plan, 'steps'>, site: Site): Outcome {
+export function carryOut({ steps }: Pick<Plan, 'steps'>, { lists, file }: Omit<Site, 'host'>): Outcome {
   const progress = openProgress(steps.length)
   const done: Step[] = []
+  using hosts = new HostInPortions()
   try {
     for (const group of groupsOf(steps)) {
       progress.show(done.length, group[0]!)
       try {
-        performGroup(group, site)
+        performGroup(group, { host: hosts.next(), lists, file })
       } catch (error) {
         const [step] = group as [Step]
         return { done, failed: { step, error: toCliError(error) }, left: steps.slice(done.length) }
@@ -53,15 +55,19 @@ function performGroup(group: readonly Step[], site: Site): void {
   else perform(group[0]!, site)
 }
 
-/** One line on a terminal that is written over, for plans that take a while. */
+/** One line on a terminal that is written over, ten times a second, for plans that take a while. */
 function openProgress(total: number) {
   const isShown = total > 10 && isatty(2)
+  let last = 0
   return {
     show(n: number, step: Step) {
-      if (isShown) fs.writeSync(2, `\r\x1b[K${n + 1}/${total} ${formatStep(step).slice(0, 70)}`)
+      const now = performance.now()
+      if (!isShown || now - last < 100) return
+      last = now
+      fs.writeSync(2, `\r\x1b[K${n + 1}/${total} ${formatStep(step).slice(0, 70)}`)
     },
     end() {
-      if (isShown) fs.writeSync(2, '\r\x1b[K')
+      if (last > 0) fs.writeSync(2, '\r\x1b[K')
     },
   }
 }

@@ -83,7 +83,7 @@ export function restore(file: string, host: Host): Restored {
   const missing = steps.filter((step) => isAddition(step, live))
   forgetEarlierBoot(missing, host)
   for (const applied of saved.applied) if (!findApplied(applied.name)) writeApplied(applied)
-  return { ...carryOut({ steps: missing }, { host, lists: new Map(live.networks) }), notes }
+  return { ...carryOut({ steps: missing }, { lists: new Map(live.networks) }), notes }
 }
 
 /** A namespace that somebody else made keeps its name; what was connected to the lab of that name stays away too. */

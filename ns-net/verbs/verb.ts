@@ -2,6 +2,7 @@ import fs from 'node:fs'
 import { type Command, InvalidArgumentError } from 'commander'
 import { CliError, exitCodes } from '../errors.ts'
 import { formatReport, type Report } from '../output.ts'
+import { tellable, told } from './telling.ts'
 
 /** What the wiring of every verb is made of. */
 
@@ -16,18 +17,19 @@ export function verb(
   description: string,
   examples: readonly string[],
 ): Command {
-  return parent
+  const command = parent
     .command(usage)
     .description(description)
     .helpGroup(group)
     .option('--json', 'print JSON')
     .exitOverride()
     .addHelpText('after', `\nExample:\n${examples.map((line) => `  $ ${line}\n`).join('')}`)
+  return tellable(command)
 }
 
 /** Prints what a verb reports and ends with its exit code. */
 export function print(report: Report, command: Command): void {
-  fs.writeSync(1, formatReport(report, Boolean(command.optsWithGlobals().json)))
+  fs.writeSync(1, formatReport(told(report), Boolean(command.optsWithGlobals().json)))
   if (report.failed) throw new CliError('failed', report.failed)
   if (report.negative) process.exit(exitCodes.negative)
 }

@@ -1,4 +1,5 @@
 import { findStatus, isRegular, statusOf } from '../../netlink-lib/files.ts'
+import { journal } from '../../netlink-lib/journal.ts'
 import { CniError, codes } from './errors.ts'
 import { type Command, type Environment, formatArgs } from './request.ts'
 
@@ -28,7 +29,6 @@ export function delegate(
   command: Command = request.command,
 ): Record<string, unknown> | undefined {
   const env = {
-    ...process.env,
     CNI_COMMAND: command,
     CNI_CONTAINERID: request.containerId,
     CNI_NETNS: request.netns,
@@ -36,15 +36,17 @@ export function delegate(
     CNI_ARGS: formatArgs(request.args),
     CNI_PATH: request.path.join(':'),
   }
+  const obeyed = journal?.before({ kind: 'program', command: [file], input: request.document, env })
   const { spawnSync } = process.getBuiltinModule('node:child_process') // an import would cost every call 0.3 ms
   const { status, stdout, error, signal } = spawnSync(file, {
-    env,
+    env: { ...process.env, ...env },
     input: request.document,
     stdio: ['pipe', 'pipe', 2],
   })
   if (error) throw new CniError(codes.delegate, `cannot run ${file}: ${error.message}`)
   const printed = stdout.toString('utf8').trim()
   if (status !== 0) throw delegatedError(file, printed, signal ? `killed by ${signal}` : `exit code ${status}`)
+  obeyed?.()
   return command === 'ADD' ? parse(file, printed) : undefined
 }
 

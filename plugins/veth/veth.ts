@@ -20,7 +20,7 @@ import { addIpMasq, checkIpMasq, reloadIpMasq } from '../contract/ip-masq.ts'
 import { addressesToRelease, requireAddresses } from '../contract/ipam.ts'
 import { hostLinkName } from '../contract/marks.ts'
 import type { Plugin } from '../contract/plugin.ts'
-import { requirePrevResult } from '../contract/request.ts'
+import { type Request, requirePrevResult } from '../contract/request.ts'
 import { mergeDns, type Result, type ResultIp } from '../contract/result.ts'
 import { parseVeth, type VethConf } from './config.ts'
 
@@ -53,11 +53,28 @@ function addRoutesThroughGateway(
 function configureHostSide(host: Host, outer: Link, ips: readonly ResultIp[]): void {
   for (const { address, gateway } of ips) {
     host.route.addAddress(outer, single(gateway!))
-    try {
-      host.route.addRoute({ dst: single(address.address), link: outer.index, scope: routeScopes.host })
-    } catch (error) {
-      if (!isKernelError(error, 'EEXIST')) throw error
-    }
+    unlessThere(() => host.route.addRoute({ dst: single(address.address), link: outer.index, scope: routeScopes.host }))
+  }
+}
+
+function unlessThere(create: () => void): void {
+  try {
+    create()
+  } catch (error) {
+    if (!isKernelError(error, 'EEXIST')) throw error
+  }
+}
+
+/** When the link was down, the kernel has forgotten the host's route to the container, and IPv6 addresses. */
+function restoreHostSide(host: Host, request: Request): void {
+  const { ips } = requirePrevResult(request)
+  const outer = host.route.findLink(hostLinkName(request))
+  if (!outer?.up) return
+  for (const ip of ips) {
+    if (!ip.gateway) continue
+    unlessThere(() => host.route.addAddress(outer, single(ip.gateway!)))
+    const route = { dst: single(ip.address.address), link: outer.index, scope: routeScopes.host }
+    unlessThere(() => host.route.addRoute(route))
   }
 }
 
@@ -114,7 +131,10 @@ export const veth: Plugin<VethConf> = {
     checkIpMasq(host, conf, request)
   },
 
-  reload: (conf, request, host) => reloadIpMasq(host, conf, request),
+  reload(conf, request, host): void {
+    restoreHostSide(host, request)
+    reloadIpMasq(host, conf, request)
+  },
 
   gc(conf, request, host): void {
     teardown(
