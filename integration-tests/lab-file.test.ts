@@ -628,8 +628,8 @@ describe('examples', () => {
   const folder = fileURLToPath(new URL('../conf-examples/labs', import.meta.url))
   const examples = readdirSync(folder).filter((file) => file.endsWith('.lab.yaml'))
 
-  test.each(examples)('%s', (file, ...rest) => {
-    void rest
+  test.for(examples)('%s', (file, context) => {
+    requireTool('python3', context)
     using host = createHost()
     host.addUplink()
     const before = state(host)

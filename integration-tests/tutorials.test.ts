@@ -194,6 +194,8 @@ test('tutorial 0: children inherit, and ns-net ps --tree shows whose they are', 
   const column = (pid: string, command: string) => lines.find((line) => line.startsWith(`${pid} `))?.indexOf(command)
   expect(column(children(), 'sleep 1000')).toBeGreaterThan(column(String(shell.pid), 'sh -c')!)
   expect(json(host, 'ps', '-p', children())).toMatchObject([{ parent: shell.pid }])
+  // The host ends the shell; its child would stay.
+  process.kill(Number(children()), 'SIGKILL')
 })
 
 test('tutorials 1, 2: ns-net same finds the differences that diff finds in /proc/PID/ns', async (context) => {
@@ -381,7 +383,7 @@ test('tutorial 1: the sockets of every namespace in one table', async (context) 
   await until('both listen', () =>
     servers.every(({ pid }) => readFileSync(`/proc/${pid}/comm`, 'utf8') === 'socat\n' && sockets(pid).length === 1),
   )
-  host.start(['ip', 'netns', 'exec', 'api', 'socat', 'TCP:10.88.0.2:80', 'EXEC:sleep 1000'])
+  host.start(['ip', 'netns', 'exec', 'api', 'socat', 'TCP:10.88.0.2:80', '-'])
   await until('they talk', () => servers.every(({ pid }) => sockets(pid).length === 2))
   const table = Object.fromEntries(
     json(host, 'ss').map(({ place, sockets: found }: { place: string; sockets: { protocol: string }[] }) => [
