@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { readFileSync, readlinkSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { createHost, executables, type Host, requireTool } from './host.ts'
@@ -84,4 +85,19 @@ test('targets that are not there, and kinds that do not exist', () => {
     expect({ args, status: result.status }).toEqual({ args, status })
     expect(result.stderr).toMatch(message)
   }
+})
+
+test('ps -p tells the uid_map of a user namespace as /proc does', async () => {
+  using host = createHost()
+  const child = host.start(['unshare', '--user', '--map-root-user', 'sh', '-c', 'echo ready; exec sleep 60'])
+  await once(child.stdout!, 'data')
+  const map = host
+    .run(['cat', `/proc/${child.pid}/uid_map`])
+    .stdout.trim()
+    .split(/\s+/)
+    .map(Number)
+  const ps = (...more: string[]) => host.run([`${executables}/ns-net`, 'ps', '-p', String(child.pid), ...more]).stdout
+  const [inside, outside, count] = map
+  expect(JSON.parse(ps('--json'))[0].uidMap).toEqual([{ inside, outside, count }])
+  expect(ps()).toMatch(new RegExp(`^${inside} +${outside} +${count}$`, 'm'))
 })

@@ -62,6 +62,15 @@ export function readNamespaces(pid: number): Partial<Record<NamespaceKind, numbe
   return found
 }
 
+/** Which user ids a process's user namespace knows, as ours sees them (user_namespaces(7)). */
+export function readUidMap(pid: number): { inside: number; outside: number; count: number }[] {
+  const lines = readIfAllowed(`/proc/${pid}/uid_map`).split('\n').filter(Boolean)
+  return lines.map((line) => {
+    const [inside = 0, outside = 0, count = 0] = line.trim().split(/\s+/).map(Number)
+    return { inside, outside, count }
+  })
+}
+
 function linkIfAllowed(path: string): string {
   try {
     return fs.readlinkSync(path)

@@ -2,7 +2,14 @@ import fs from 'node:fs'
 import { CliError } from '../errors.ts'
 import { listNetnsNames, netnsPath } from '../labs.ts'
 import { type Report, table } from '../output.ts'
-import { listProcesses, type NamespaceKind, namespaceKinds, type Process, readNamespaces } from '../processes.ts'
+import {
+  listProcesses,
+  type NamespaceKind,
+  namespaceKinds,
+  type Process,
+  readNamespaces,
+  readUidMap,
+} from '../processes.ts'
 import { inodeOf, parseTarget } from '../targets.ts'
 
 export interface PsOptions {
@@ -24,11 +31,17 @@ export function ps(lab: string | undefined, options: PsOptions): Report {
   const rows = processes.map((process) => ({
     ...process,
     lab: process.namespaces.net === undefined ? undefined : labs.get(process.namespaces.net),
+    ...(options.pid !== undefined && { uidMap: readUidMap(process.pid) }),
   }))
   const depth = options.tree ? depths(processes) : new Map<number, number>()
+  const uidMap = rows.flatMap((row) => row.uidMap ?? [])
+  const mapped = table(
+    ['UID INSIDE', 'OUTSIDE', 'COUNT'],
+    uidMap.map(({ inside, outside, count }) => [inside, outside, count].map(String)),
+  )
   return {
     json: rows,
-    text: table(
+    text: `${table(
       ['PID', 'NSPID', 'UID', 'LAB', 'NET', 'COMMAND'],
       rows.map(({ pid, nsPids, uid, lab: name, namespaces, command }) => [
         String(pid),
@@ -38,7 +51,7 @@ export function ps(lab: string | undefined, options: PsOptions): Report {
         namespaces.net === undefined ? '?' : String(namespaces.net),
         `${'  '.repeat(depth.get(pid) ?? 0)}${command}`.slice(0, 200),
       ]),
-    ),
+    )}${uidMap.length > 0 ? `\n${mapped}` : ''}`,
   }
 }
 

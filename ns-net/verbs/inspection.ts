@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { positiveInteger, print, verb } from './verb.ts'
 
-const target = 'lab, pid:N, self, path:FILE or host'
+const target = 'lab, pid:N, podman:NAME, docker:NAME, self, path:FILE or host'
 
 /** Verbs that only look. They read /proc, work without root and mark what they cannot see. */
 export function inspectionVerbs(program: Command): void {
@@ -12,7 +12,7 @@ export function inspectionVerbs(program: Command): void {
   ])
     .argument('[lab]', `only those of a ${target}`)
     .option('-t, --type <kind>', 'only where this kind of namespace is not yours (net, mnt, pid, …)')
-    .option('-p, --pid <n>', 'only this process', positiveInteger)
+    .option('-p, --pid <n>', 'only this process, with its uid_map', positiveInteger)
     .option('--tree', 'indent children')
     .action(async (lab: string | undefined, options: object, command: Command) => {
       print((await import('../commands/ps.ts')).ps(lab, options), command)
