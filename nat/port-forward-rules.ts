@@ -5,12 +5,13 @@ import type { DataType, Element } from '../netlink-lib/nftables/messages.ts'
 import {
   addressIn,
   destinationByMap,
-  hasNewDestination,
+  hasLabel,
   isForThisHost,
   joined,
   lookupAddress,
   lookupDestination,
   masquerade,
+  setLabel,
   verdict,
 } from '../netlink-lib/nftables/statements.ts'
 import { parseConditions } from './conditions.ts'
@@ -25,9 +26,9 @@ import { type Chain, createWithRules, type Feature, table } from './table.ts'
  *   map ports4 { tcp . 8080 comment "lab 7c1f… eth0" : 10.7.0.2 . 80 }
  *   map bound-ports4 { 192.0.2.1 . udp . 53 comment "lab 7c1f… eth0" : 10.7.0.2 . 53 }
  *   map containers4 { 10.7.0.2 comment "lab 7c1f… eth0" : goto hairpin-lab-e1… }
- *   chain prerouting, output { fib daddr type local jump ports }
+ *   chain prerouting, output { fib daddr type local ct label set 126 jump ports; ct label 126 ct label set 127 }
  *   chain ports { dnat ip to ip daddr . meta l4proto . th dport map @bound-ports4; … }
- *   chain hairpin { ct status dnat ip daddr vmap @containers4 }      before postrouting
+ *   chain hairpin { ct label 127 return; ct label 126 ip daddr vmap @containers4 }      before postrouting
  *   chain hairpin-lab-e1… { ip saddr 10.7.0.0/24 masquerade; ip saddr 127.0.0.0/8 masquerade }
  *
  * Ports with conditions are in conditions4 or bound-conditions4 too, which lead past those rules into a chain that asks
@@ -96,7 +97,18 @@ const ports: Chain = {
   ],
 }
 
-const toPorts = [{ expressions: [...isForThisHost(), verdict('jump', ports.name)] }]
+/**
+ * How `hairpin` knows the connections that `ports` has translated from those that somebody else has, kube-proxy for one,
+ * when all that is left of the old destination is conntrack's copy, which `fib` cannot ask about. A label is set before,
+ * and a second one after it: a translation ends the chain, and labels can be set but not taken away. A mark would be read
+ * by rules of others, and by routing.
+ */
+const labels = { cameToPorts: 126, wentPast: 127 } as const
+
+const toPorts = [
+  { expressions: [...isForThisHost(), ...setLabel(labels.cameToPorts), verdict('jump', ports.name)] },
+  { expressions: [...hasLabel(labels.cameToPorts), ...setLabel(labels.wentPast)] },
+]
 const destinationPriority = -100 // NF_IP_PRI_NAT_DST
 
 /** IPv6 has no route_localnet: a packet to ::1 could not leave the host, and refused is better than lost. */
@@ -118,9 +130,12 @@ const base: readonly Chain[] = [
     name: 'hairpin',
     // Before everybody's masquerading at 100: iptables' rules for a bridge accept what stays in the subnet.
     hook: { type: 'nat', number: hooks.postrouting, priority: 99 },
-    rules: families.map((family) => ({
-      expressions: [...hasNewDestination(), ...lookupAddress('daddr', family, containersMap(family))],
-    })),
+    rules: [
+      { expressions: [...hasLabel(labels.wentPast), verdict('return')] },
+      ...families.map((family) => ({
+        expressions: [...hasLabel(labels.cameToPorts), ...lookupAddress('daddr', family, containersMap(family))],
+      })),
+    ],
   },
 ]
 

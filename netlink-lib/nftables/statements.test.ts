@@ -7,6 +7,7 @@ import {
   addressIn,
   byChance,
   destinationByMap,
+  hasLabel,
   hasNewDestination,
   isForThisHost,
   joined,
@@ -16,6 +17,7 @@ import {
   masquerade,
   newSource,
   saysTheSame,
+  setLabel,
   verdict,
 } from './statements.ts'
 
@@ -298,6 +300,40 @@ test('fib daddr type local jump ports', () => {
        0800 0100 0000 0001 0800 0200 0000 0000 0c00 0380 0800 0100 0200 0000
      3c00 0180 0e00 0100 696d 6d65 6469 6174 6500 0000 2800 0280 # "immediate"
        0800 0100 0000 0000 1c00 0280 1800 0280 0800 0100 ffff fffd 0a00 0200 706f 7274 7300 0000`,
+  )
+})
+
+test('ct label 126 return', () => {
+  expectBothWays(
+    expressions,
+    [...hasLabel(126), verdict('return')],
+    `2000 0180 0700 0100 6374 0000 1400 0280 # "ct"
+       0800 0200 0000 000d                   #   NFTA_CT_KEY: NFT_CT_LABELS
+       0800 0100 0000 0001                   #   NFTA_CT_DREG
+     5c00 0180 0c00 0100 6269 7477 6973 6500 4c00 0280    # "bitwise"
+       0800 0100 0000 0001                                #   NFTA_BITWISE_SREG
+       0800 0200 0000 0001                                #   NFTA_BITWISE_DREG
+       0800 0300 0000 0010                                #   NFTA_BITWISE_LEN
+       1800 0480 1400 0100 00000000 00000000 00000000 00000040 # NFTA_BITWISE_MASK
+       1800 0580 1400 0100 00000000 00000000 00000000 00000000 # NFTA_BITWISE_XOR
+     3800 0180 0800 0100 636d 7000 2c00 0280 # "cmp"
+       0800 0100 0000 0001                   #   NFTA_CMP_SREG
+       0800 0200 0000 0001                   #   NFTA_CMP_OP: NFT_CMP_NEQ
+       1800 0380 1400 0100 00000000 00000000 00000000 00000000 # NFTA_CMP_DATA
+     ${returns}`,
+  )
+})
+
+test('ct label set 126', () => {
+  expectBothWays(
+    expressions,
+    setLabel(126),
+    `3800 0180 0e00 0100 696d 6d65 6469 6174 6500 0000 2400 0280 # "immediate"
+       0800 0100 0000 0001                   #   NFTA_IMMEDIATE_DREG
+       1800 0280 1400 0100 00000000 00000000 00000000 00000040 # NFTA_IMMEDIATE_DATA
+     2000 0180 0700 0100 6374 0000 1400 0280 # "ct"
+       0800 0200 0000 000d                   #   NFTA_CT_KEY: NFT_CT_LABELS
+       0800 0400 0000 0001                   #   NFTA_CT_SREG`,
   )
 })
 

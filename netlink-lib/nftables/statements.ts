@@ -100,6 +100,26 @@ export const hasNewDestination = (): Expression[] => [
   compare(Buffer.alloc(4), 'neq'),
 ]
 
+/** One of the 128 labels of a connection, which lie in machine words: the byte order of the host. */
+function labelBits(label: number): Buffer {
+  const bytes = Buffer.alloc(16)
+  bytes[label >> 3] = 1 << (label & 7)
+  return bytes
+}
+
+/** `ct label 126`. */
+export const hasLabel = (label: number): Expression[] => [
+  { ct: { key: 13, dreg: r1 } }, // NFT_CT_LABELS
+  { bitwise: { sreg: r1, dreg: r1, length: 16, mask: { value: labelBits(label) }, xor: { value: Buffer.alloc(16) } } },
+  compare(Buffer.alloc(16), 'neq'),
+]
+
+/** `ct label set 126`: the connection gets it besides those that it has. */
+export const setLabel = (label: number): Expression[] => [
+  { immediate: { dreg: r1, data: { value: labelBits(label) } } },
+  { ct: { key: 13, sreg: r1 } },
+]
+
 /** `iifname "eth0"`; a name that ends in `*` stands for all that begin so. */
 export function linkNamed(which: 'iifname' | 'oifname', name: string, op: Comparison = 'eq'): Expression[] {
   const exact = Buffer.alloc(16) // IFNAMSIZ
