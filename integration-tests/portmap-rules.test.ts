@@ -129,17 +129,20 @@ test('the rules are those that nft makes of their text', () => {
         }
         chain prerouting {
           type nat hook prerouting priority dstnat
-          fib daddr type local jump ports
+          fib daddr type local ct label set 126 jump ports
+          ct label 126 ct label set 127
         }
         chain output {
           type nat hook output priority -100
           ip6 daddr ::1 return
-          fib daddr type local jump ports
+          fib daddr type local ct label set 126 jump ports
+          ct label 126 ct label set 127
         }
         chain hairpin {
           type nat hook postrouting priority srcnat - 1
-          ct status dnat ip daddr vmap @containers4
-          ct status dnat ip6 daddr vmap @containers6
+          ct label 127 return
+          ct label 126 ip daddr vmap @containers4
+          ct label 126 ip6 daddr vmap @containers6
         }
         chain ${hairpin4} {
           ip saddr 10.7.0.0/24 masquerade comment "the container and its neighbours"

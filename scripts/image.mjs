@@ -63,7 +63,8 @@ try {
     )
     rmSync(target, { force: true })
     mkdirSync(dirname(target), { recursive: true })
-    run('buildah', 'commit', '--quiet', container, `oci-archive:${target}:${tag}`)
+    // The full name: containerd's CRI knows `ns-net:0.1.0` only as docker.io/library/ns-net:0.1.0.
+    run('buildah', 'commit', '--quiet', container, `oci-archive:${target}:docker.io/library/${tag}`)
   } finally {
     run('buildah', 'rm', container)
   }

@@ -105,7 +105,8 @@ interface Mount {
 }
 
 /** Rights that containerd gives to every container. */
-const usualRights = `CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT
+const usualRights =
+  `CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT
   KILL AUDIT_WRITE`.split(/\s+/)
 
 /** The command that makes containerd run the agent as the manifest says, with more options at its end. */
@@ -140,7 +141,10 @@ function agentCommand(machine: Machine, ...options: string[]): string[] {
 }
 
 const imageName = (machine: Machine): string => {
-  const names = machine.run(ctr('image', 'ls', '-q')).stdout.trim().split('\n')
+  const names = machine
+    .run(ctr('image', 'ls', '-q'))
+    .stdout.trim()
+    .split('\n')
   return names.find((name) => /ns-net:\d/.test(name))!
 }
 
@@ -164,7 +168,7 @@ function attachPod(machine: Machine, name: string): { place: Pick<Place, 'run'>;
       CNI_CONTAINERID: name,
       CNI_NETNS: `/run/netns/${name}`,
       CNI_IFNAME: 'eth0',
-      CNI_ARGS: `K8S_POD_NAMESPACE=default;K8S_POD_NAME=${name}`,
+      CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=${name}`,
       CNI_PATH: binDirectory,
     }
     const config = { ...plugin, name: list.name, cniVersion: list.cniVersion, ...(prevResult && { prevResult }) }
@@ -193,26 +197,26 @@ function checkArchive(machine: Machine): void {
   expect(paths).toContain('opt/ns-net/bin/ns-net')
   const folders = new Set(paths.map((path) => path.split('/')[0]))
   expect([...folders].sort()).toEqual(['etc', 'lib', 'lib64', 'opt', 'proc', 'run', 'sys', 'tmp', 'var'])
-  // Where it was built: in names, links, and text of the executable.
+  // Where it was built and what it was made from, anywhere in it.
   const places = [root.replace(/\/$/, ''), '/ns-net-image-']
-  const traces = places.filter(
-    (place) => run(['grep', '-qaF', place, layer], { expectFailure: 'maybe' }).status === 0,
-  )
+  const traces = places.filter((place) => run(['grep', '-qaF', place, layer], { expectFailure: 'maybe' }).status === 0)
   expect(traces).toEqual([])
 }
 
-test('the image of the agent does its work with the rights and folders of the manifest', async (context) => {
+test('the image of the agent does its work with the rights and folders of the manifest', {
+  timeout: 300_000,
+}, async (context) => {
   requireTool('ping', context)
   using node = await createNode(context)
-  const { host, api, outside } = node
+  const { host, api } = node
   checkArchive(node)
-  console.log(node.run(ctr('image', 'ls')).stdout)
   using cri = connectCri(host.file(socket))
   const version = JSON.parse(readFileSync(`${root}package.json`, 'utf8')).version
+  // For which the CRI looks up docker.io/library/ns-net, and nothing else.
   await until('a kubelet finds the image by the name in the manifest', () => cri.hasImage(`ns-net:${version}`))
 
   api.setNode('n1', { podCIDRs: ['10.244.1.0/24', 'fd00:10:244:1::/64'], addresses: ['192.0.2.1', '2001:db8::1'] })
-  api.setNode('n2', { podCIDRs: ['10.244.2.0/24', 'fd00:10:244:2::/64'], addresses: ['192.0.2.2', '2001:db8::2'] })
+  api.setNode('n2', { podCIDRs: ['10.244.2.0/24', 'fd00:10:244:2::/64'], addresses: ['192.0.2.3', '2001:db8::3'] })
   const agent = node.start(agentCommand(node, '--collect-every', '1'))
   const printed: string[] = []
   for (const stream of [agent.stdout!, agent.stderr!])
@@ -232,12 +236,7 @@ test('the image of the agent does its work with the rights and folders of the ma
   const names = node.run(['ls', binDirectory]).stdout.trim().split('\n')
   expect(names).toEqual(node.run(['ls', executables]).stdout.trim().split('\n'))
   expect(agentRoutes(host)).toEqual(
-    [
-      '10.244.1.0/24 7',
-      'fd00:10:244:1::/64 7',
-      '10.244.2.0/24 192.0.2.2',
-      'fd00:10:244:2::/64 2001:db8::2',
-    ].sort(),
+    ['10.244.1.0/24 7', 'fd00:10:244:1::/64 7', '10.244.2.0/24 192.0.2.3', 'fd00:10:244:2::/64 2001:db8::3'].sort(),
   )
   expect(host.run(['nft', 'list', 'table', 'inet', 'ns-net-agent']).stdout).toMatch(/masquerade/)
 

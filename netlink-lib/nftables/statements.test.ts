@@ -8,7 +8,6 @@ import {
   byChance,
   destinationByMap,
   hasLabel,
-  hasNewDestination,
   isForThisHost,
   joined,
   linkNamed,
@@ -334,20 +333,6 @@ test('ct label set 126', () => {
      2000 0180 0700 0100 6374 0000 1400 0280 # "ct"
        0800 0200 0000 000d                   #   NFTA_CT_KEY: NFT_CT_LABELS
        0800 0400 0000 0001                   #   NFTA_CT_SREG`,
-  )
-})
-
-test('ct status dnat', () => {
-  expectBothWays(
-    expressions,
-    hasNewDestination(),
-    `2000 0180 0700 0100 6374 0000 1400 0280 # "ct"
-       0800 0200 0000 0002 0800 0100 0000 0001
-     4400 0180 0c00 0100 6269 7477 6973 6500 3400 0280 # "bitwise"
-       0800 0100 0000 0001 0800 0200 0000 0001 0800 0300 0000 0004 0c00 0480 0800 0100 2000 0000
-       0c00 0580 0800 0100 0000 0000
-     2c00 0180 0800 0100 636d 7000 2000 0280 # "cmp"
-       0800 0100 0000 0001 0800 0200 0000 0001 0c00 0380 0800 0100 0000 0000`,
   )
 })
 

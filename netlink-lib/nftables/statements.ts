@@ -85,21 +85,6 @@ export const isForThisHost = (): Expression[] => [
   compare(inHostOrder(2)), // RTN_LOCAL
 ]
 
-/** `ct status dnat`: a rule has changed the destination of this connection. */
-export const hasNewDestination = (): Expression[] => [
-  { ct: { key: 2, dreg: r1 } }, // NFT_CT_STATUS
-  {
-    bitwise: {
-      sreg: r1,
-      dreg: r1,
-      length: 4,
-      mask: { value: inHostOrder(0x20) }, // IPS_DST_NAT
-      xor: { value: Buffer.alloc(4) },
-    },
-  },
-  compare(Buffer.alloc(4), 'neq'),
-]
-
 /** One of the 128 labels of a connection, which lie in machine words: the byte order of the host. */
 function labelBits(label: number): Buffer {
   const bytes = Buffer.alloc(16)

@@ -1,7 +1,18 @@
 import { formatIp } from '../../netlink-lib/ip.ts'
 import { cmpOps, type Data, type Expression, payloadBases, verdicts } from '../../netlink-lib/nftables/expressions.ts'
 import { families } from '../../netlink-lib/nftables/messages.ts'
-import { decimal, hostNumber, type Loaded, metas, NoWords, payloadLoaded, routeTypes, tracking } from './nft-values.ts'
+import {
+  decimal,
+  hostNumber,
+  type Loaded,
+  labelsKey,
+  labelText,
+  metas,
+  NoWords,
+  payloadLoaded,
+  routeTypes,
+  tracking,
+} from './nft-values.ts'
 
 /*
  * A rule's expressions as nft(8) writes them. They load something into registers and then use it; here the registers
@@ -110,17 +121,21 @@ class Reading {
       if (result !== 3) throw new NoWords('fib') // NFT_FIB_RESULT_ADDRTYPE
       const text = `fib ${flags & 1 ? 'saddr' : 'daddr'} type`
       this.#load(dreg, { text, value: (bytes) => routeTypes[hostNumber(bytes)] ?? String(hostNumber(bytes)) })
-    } else if ('ct' in expression) {
-      const { dreg, key = -1 } = expression.ct
-      const [text, names] = tracking[key] ?? []
-      if (text === undefined) throw new NoWords(`ct key ${key}`)
-      this.#load(dreg, { text, value: (bytes) => flagsText(hostNumber(bytes), names!) })
-    } else if ('numgen' in expression) {
+    } else if ('ct' in expression) this.#readTracking(expression.ct)
+    else if ('numgen' in expression) {
       const { dreg, modulus, type } = expression.numgen
       const text = `numgen ${type === 0 ? 'inc' : 'random'} mod ${modulus}`
       this.#load(dreg, { text, value: (bytes) => String(hostNumber(bytes)) })
     } else
       throw new NoWords(`expression "${'other' in expression ? expression.other.name : Object.keys(expression)[0]}"`)
+  }
+
+  #readTracking({ dreg, sreg, key = -1 }: Arguments<'ct'>): void {
+    const [text, names] = tracking[key] ?? []
+    if (key === labelsKey && sreg !== undefined) this.#say(`ct label set ${labelText(this.#used(sreg).bytes!)}`)
+    else if (key === labelsKey) this.#load(dreg, { text: 'ct label', value: labelText })
+    else if (text === undefined || sreg !== undefined) throw new NoWords(`ct key ${key}`)
+    else this.#load(dreg, { text, value: (bytes) => flagsText(hostNumber(bytes), names!) })
   }
 
   #say(...words: string[]): void {
@@ -170,7 +185,7 @@ class Reading {
     const bytes = data?.value ?? Buffer.alloc(0)
     const isAddress = bytes.length === 4 || bytes.length === 16
     const text = isAddress ? formatIp(bytes) : decimal(bytes)
-    this.#registers.set(dreg!, { text, value: () => String(hostNumber(bytes)) })
+    this.#registers.set(dreg!, { text, value: () => String(hostNumber(bytes)), bytes })
   }
 
   #readTranslation({ type, family, addrMin }: Arguments<'nat'>): void {

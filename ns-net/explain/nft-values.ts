@@ -15,6 +15,8 @@ export interface Loaded {
   value(bytes: Buffer): string
   /** A mask that the value was put through. */
   readonly mask?: Buffer
+  /** What an immediate holds. */
+  readonly bytes?: Buffer
 }
 
 export const hostNumber = (bytes: Buffer): number => bytes.readUIntLE(0, Math.min(bytes.length, 4))
@@ -55,6 +57,14 @@ export const metas: Readonly<Record<number, Loaded>> = {
   [metaKeys.l4proto]: { text: 'meta l4proto', value: (bytes) => protocolName(bytes[0]!) },
   12: { text: 'meta nftrace', value: (bytes) => String(bytes[0]!) }, // NFT_META_NFTRACE
 }
+
+/** The numbers of the labels that are set, in machine words. */
+export const labelText = (bytes: Buffer): string =>
+  Array.from({ length: bytes.length * 8 }, (_, bit) => bit)
+    .filter((bit) => (bytes[bit >> 3]! >> (bit & 7)) & 1)
+    .join(',')
+
+export const labelsKey = 13 // NFT_CT_LABELS
 
 export const tracking: Readonly<Record<number, readonly [text: string, names: Readonly<Record<number, string>>]>> = {
   0: ['ct state', { 1: 'invalid', 2: 'established', 4: 'related', 8: 'new', 64: 'untracked' }],

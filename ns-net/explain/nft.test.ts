@@ -20,7 +20,7 @@ import {
   addressIn,
   byChance,
   destinationByMap,
-  hasNewDestination,
+  hasLabel,
   isForThisHost,
   joined,
   linkNamed,
@@ -28,6 +28,7 @@ import {
   lookupDestination,
   masquerade,
   newSource,
+  setLabel,
   verdict,
 } from '../../netlink-lib/nftables/statements.ts'
 import { traced } from '../../netlink-lib/nftables/trace.ts'
@@ -50,7 +51,7 @@ test.each<[Expression[], string]>([
   [newSource('192.0.2.10'), 'snat ip to 192.0.2.10'],
   [newSource('2001:db8::10'), 'snat ip6 to 2001:db8::10'],
   [[...isForThisHost(), verdict('jump', 'ports')], 'fib daddr type local jump ports'],
-  [[...hasNewDestination(), ...lookupAddress('daddr', 4, 'c')], 'ct status dnat ip daddr vmap @c'],
+  [[...hasLabel(126), ...setLabel(127)], 'ct label 126 ct label set 127'],
   [
     [...linkNamed('iifname', 'br0'), ...linkNamed('oifname', 'eth*', 'neq'), verdict('goto', 'x')],
     'iifname "br0" oifname != "eth*" goto x',
