@@ -1,5 +1,16 @@
 import { type ChildProcess, type SpawnSyncOptionsWithStringEncoding, spawn, spawnSync } from 'node:child_process'
-import { accessSync, closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -238,9 +249,25 @@ export function createHost({ cniPath = executables }: HostOptions = {}): Host {
 
     [Symbol.dispose]() {
       for (const child of started) child.kill('SIGKILL')
+      endInhabitants(file('/run/netns'))
       for (const part of parts) part[Symbol.dispose]()
       holder.kill('SIGKILL')
     },
+  }
+}
+
+/** Ends what still runs in the named namespaces: commands of labs have sessions of their own and outlive their parents. */
+function endInhabitants(folder: string): void {
+  const inodeOf = (path: string) => statSync(path, { throwIfNoEntry: false })?.ino
+  const names = existsSync(folder) ? readdirSync(folder) : []
+  const inodes = new Set(names.map((name) => inodeOf(join(folder, name))))
+  if (inodes.size === 0) return
+  for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
+    try {
+      if (inodes.has(inodeOf(`/proc/${pid}/ns/net`) ?? -1)) process.kill(Number(pid), 'SIGKILL')
+    } catch {
+      // it has ended, or belongs to somebody else
+    }
   }
 }
 

@@ -117,8 +117,9 @@ export function connect(lab: Lab, spec: AttachmentSpec, host: Host, at = lab.att
     })
     writeLab(withAttachment(planned))
     undo.push([`detach ${planned.network}`, () => detach(lab.name, withoutLoopback(planned), host)])
-    const isFirst = lab.attachments.length === 0
-    const { attachment } = attach(lab.name, isFirst ? planned : withoutLoopback(planned), host)
+    // Also when it is not the first: the lab may have been killed on its way into being.
+    if (raisesLoopback(planned)) raiseLoopback(lab.name, host)
+    const { attachment } = attach(lab.name, withoutLoopback(planned), host)
     const complete = withAttachment({ ...attachment, config: planned.config })
     writeLab(complete)
     return complete
