@@ -33,7 +33,6 @@ export function requireEngine(): Engine {
 export interface Ran {
   readonly status: number
   readonly stdout: string
-  readonly stderr: string
 }
 
 /** Runs a program; its stderr goes to ours, so that a person sees what kind does. */
@@ -47,7 +46,7 @@ export function run(command: readonly string[], options: { input?: string; env?:
     maxBuffer: 64 * 1024 * 1024,
   })
   if (child.error) throw new CliError('failed', `cannot run ${program}: ${child.error.message}`)
-  return { status: child.status ?? 128, stdout: child.stdout, stderr: '' }
+  return { status: child.status ?? 128, stdout: child.stdout }
 }
 
 /** Runs a program that has to succeed. */
