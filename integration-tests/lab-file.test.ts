@@ -503,12 +503,16 @@ test('commands run in the background, with a log, until they leave the file or t
   using host = createHost()
   const document = (exec: string[]) => ({ lab: 'x', nodes: { a: { nets: [], exec } } })
   const running = () => host.run(['ip', 'netns', 'pids', 'a']).stdout.trim().split('\n').filter(Boolean).length
+  // The second command takes its time to end.
+  const onlyOneRuns = () =>
+    host.sh('for i in $(seq 50); do [ $(ip netns pids a | wc -l) = 1 ] && break; sleep 0.1; done')
   apply(host, document(['echo started; exec sleep 1000', 'true']))
   expect(
     host.sh(
       'for i in $(seq 50); do cat /run/ns-net/exec/a/0.log && [ -s /run/ns-net/exec/a/0.log ] && break; sleep 0.1; done',
     ).stdout,
   ).toContain('started')
+  onlyOneRuns()
   expect(running()).toBe(1)
   expect(apply(host, document(['echo started; exec sleep 1000', 'true'])).stdout).toContain('nothing to do')
   expect(nsNet(host, ['del', 'a'], { expectFailure: true }).stderr).toContain('1 process runs in "a"')

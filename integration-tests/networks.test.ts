@@ -209,6 +209,25 @@ test('a cable between two labs works without any bridge, and goes at either end'
   expect(links()).toEqual(['lo'])
 })
 
+test('a cable that somebody was killed over is made anew, from either end', () => {
+  using host = createHost()
+  for (const name of ['r1', 'r2']) nsNet(host, 'add', name, '--no-net')
+  // Its first end is born in this group (ns-net/cables.ts); the second is not told apart from a stranger's.
+  const unfinished = () => host.sh('ip -n r1 link add eth0 group 28276 type veth peer name eth0 netns r2')
+  for (const ends of [
+    ['r1:eth0', 'r2:eth0'],
+    ['r2:eth0', 'r1:eth0'],
+  ]) {
+    unfinished()
+    nsNet(host, 'link', 'add', ...ends, '--addr', '172.16.0.1/30,172.16.0.2/30')
+    const [cable] = json(host, 'link', 'ls')
+    expect(cable).toMatchObject({ up: true })
+    expect(host.json(['ip', '-j', '-n', 'r1', 'link', 'show', 'eth0'])[0]).toMatchObject({ group: 'default' })
+    expect(refusal(host, ['link', 'add', ...ends]).stderr).toContain('has an interface eth0 already')
+    nsNet(host, 'link', 'del', 'r1:eth0')
+  }
+})
+
 test('a broken link keeps addresses and routes, and mends', (context) => {
   requireTool('ping', context)
   using host = createHost()

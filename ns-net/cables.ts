@@ -23,6 +23,9 @@ export interface Cable {
 }
 
 const prefix = 'ns-net-cable:'
+
+/** The group that the first end is born in and leaves when all is done: an alias can only follow (IFLA_IFALIAS). */
+const unfinished = 0x6e74
 const aliasOf = (a: End, b: End): string => `${prefix}${a.place}:${a.ifName}:${b.place}:${b.ifName}`
 
 function readAlias(alias: string | undefined): [End, End] | undefined {
@@ -74,31 +77,40 @@ export function addCable(
   if (a.place === b.place && a.ifName === b.ifName)
     throw new CliError('usage', `both ends of the cable are ${a.place}:${a.ifName}`)
   const alias = aliasOf(a, b)
+  const ends = [
+    [near, a.ifName],
+    [far, b.ifName],
+  ] as const
   try {
+    for (const [{ route }, ifName] of ends) {
+      const there = route.findLink(ifName)
+      if (there && isUnfinished(there)) route.deleteLink(there.index)
+    }
     const peer = { name: b.ifName, mtu, mac: macs[1], netnsFd: far.netns.fd }
-    near.route.createVeth({ name: a.ifName, mtu, mac: macs[0], peer })
+    near.route.createVeth({ name: a.ifName, mtu, mac: macs[0], group: unfinished, peer })
   } catch (error) {
     const taken = isKernelError(error, 'EEXIST')
     const who = near.route.findLink(a.ifName) ? a : b
     throw taken ? new CliError('conflict', `"${who.place}" has an interface ${who.ifName} already`) : toCliError(error)
   }
   try {
-    for (const [i, [container, { ifName }]] of (
-      [
-        [near, a],
-        [far, b],
-      ] as const
-    ).entries()) {
-      const link = container.route.getLink(ifName)
-      for (const address of parsed[i] ?? []) container.route.addAddress(link, address)
-      container.route.setLink(link, { alias, up: true })
-    }
+    const [nearLink, farLink] = ends.map(([{ route }, ifName], i) => {
+      const link = route.getLink(ifName)
+      for (const address of parsed[i] ?? []) route.addAddress(link, address)
+      return link
+    })
+    far.route.setLink(farLink!, { alias, up: true })
+    near.route.setLink(nearLink!, { alias, up: true, group: 0 })
   } catch (error) {
     near.route.deleteLink(a.ifName)
     throw toCliError(error, `cannot connect ${a.place}:${a.ifName} and ${b.place}:${b.ifName}`)
   }
   return { a, b, up: true }
 }
+
+/** True for an end of a cable that we were killed over; its other end goes with it. */
+const isUnfinished = ({ kind, alias, group }: Link): boolean =>
+  kind === 'veth' && alias === undefined && group === unfinished
 
 function parseAddress(text: string): Cidr {
   try {

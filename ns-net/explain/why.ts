@@ -109,7 +109,8 @@ function settingsReason(message: LinkMessage, subject: Subject): string {
         ? [isLo ? '127.0.0.1 answers' : 'nothing passes before it is up', 'up']
         : [isLo ? '127.0.0.1 answers no more' : 'as if the plug were pulled', 'down']),
     alias !== undefined && ['our mark, to find it again', 'our mark'],
-    group !== undefined && ['to be deleted together', 'to be deleted together'],
+    group === 0 && ['complete now', 'complete now'],
+    !!group && ['to be deleted together', 'to be deleted together'],
     mac !== undefined && [subject?.info?.kind === 'bridge' ? 'else each new port changes it' : 'its MAC', 'its MAC'],
     mtu !== undefined && ['the longest packet that passes', 'longest packet'],
     master !== undefined && [master ? 'plugged into the bridge' : 'out of the bridge', master ? 'plugged in' : 'out'],
