@@ -161,6 +161,24 @@ export class NetlinkSocket implements Disposable {
   }
 
   /**
+   * Asks for one thing. It is its own acknowledgement, or an error is thrown; undefined when the kernel says neither, as
+   * it does where it tells only a multicast group.
+   */
+  get(request: Request): Reply | undefined {
+    journal?.before({ kind: 'request', socket: this, request })
+    const sequence = this.#sequence++
+    this.#send(frame(request.type, (request.flags ?? 0) | flags.request, sequence, request.body), request)
+    for (;;) {
+      const datagram = this.#receive(0x40, request) // MSG_DONTWAIT
+      if (!datagram) return undefined
+      const reply = unframe(datagram).find((each) => each.sequence === sequence)
+      const error = reply?.type === errorType ? errorIn(reply) : undefined
+      if (error) throw failure(request, error)
+      if (reply) return reply
+    }
+  }
+
+  /**
    * Sends several requests in one datagram. rtnetlink carries them out in order and does not stop at a failing one;
    * the first failure is thrown after all answers are read.
    */

@@ -102,7 +102,7 @@ const raisesLoopback = ({ config }: LabAttachment): boolean => config.plugins.so
 /** What the loopback plugin does, once for all networks, and for a lab without any. */
 function raiseLoopback(name: string, host: Host): void {
   using container = host.openContainer(netnsPath(name))
-  container.route.setLink(container.route.getLink('lo'), { up: true })
+  container.route.setLink({ index: 1, name: 'lo' }, { up: true }) // LOOPBACK_IFINDEX, in every namespace
 }
 
 /** One network more, as the last one or at a place among the others: only those before it decide about the way out. */

@@ -93,18 +93,18 @@ export class NetfilterSocket implements Disposable {
       operation: 'read generation of',
       subject: 'nftables',
     }
-    return generationMessage.decode(this.#socket.request(request)[0]!.body).generation ?? 0
+    return generationMessage.decode(this.#socket.get(request)!.body).generation ?? 0
   }
 
   findTable(table: TableRef): TableMessage | undefined {
     const body = tableMessage.encode({ family: families[table.family], name: table.name })
-    const [reply] = this.#find(messageTypes.getTable, 'read', `table ${nameOf(table)}`, body)
+    const reply = this.#find(messageTypes.getTable, 'read', `table ${nameOf(table)}`, body)
     return reply && tableMessage.decode(reply.body)
   }
 
   findChain(table: TableRef, name: string): ChainMessage | undefined {
     const body = chainMessage.encode({ family: families[table.family], table: table.name, name })
-    const [reply] = this.#find(messageTypes.getChain, 'read chain', `${name} in table ${nameOf(table)}`, body)
+    const reply = this.#find(messageTypes.getChain, 'read chain', `${name} in table ${nameOf(table)}`, body)
     return reply && chainMessage.decode(reply.body)
   }
 
@@ -146,7 +146,8 @@ export class NetfilterSocket implements Disposable {
     const elements = [{ key: { value: key } }]
     const body = elementsMessage.encode({ family: families[table.family], table: table.name, set, elements })
     const subject = `${set} in table ${nameOf(table)}`
-    return this.#find(messageTypes.getElements, 'read element of', subject, body).flatMap(elementsOf)[0]
+    const reply = this.#find(messageTypes.getElements, 'read element of', subject, body)
+    return reply && elementsOf(reply)[0]
   }
 
   /** The elements with those keys, in that order: one lookup each, whatever the size of the sets. */
@@ -174,21 +175,21 @@ export class NetfilterSocket implements Disposable {
     return found
   }
 
-  #find(type: number, operation: string, subject: string, body: Buffer): Reply[] {
-    return noneIfAbsent(() => this.#socket.request({ type, body, operation, subject }))
+  #find(type: number, operation: string, subject: string, body: Buffer): Reply | undefined {
+    return undefinedIfAbsent(() => this.#socket.get({ type, body, operation, subject }))
   }
 
   #dump(type: number, what: string, table: TableRef, body: Buffer): Reply[] {
     const request = { type, body, operation: `list ${what} in table`, subject: nameOf(table) }
-    return noneIfAbsent(() => this.#socket.dump(request))
+    return undefinedIfAbsent(() => this.#socket.dump(request)) ?? []
   }
 }
 
-function noneIfAbsent(read: () => Reply[]): Reply[] {
+function undefinedIfAbsent<T>(read: () => T): T | undefined {
   try {
     return read()
   } catch (error) {
-    if (isKernelError(error, 'ENOENT')) return []
+    if (isKernelError(error, 'ENOENT')) return undefined
     throw error
   }
 }

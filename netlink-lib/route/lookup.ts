@@ -8,7 +8,7 @@ export function linkTowards(address: string): number | undefined {
   const family = familyOf(address)
   using netlink = new NetlinkSocket(protocols.route)
   try {
-    const [reply] = netlink.request({
+    const reply = netlink.get({
       type: messageTypes.getRoute,
       body: routeMessage.encode({
         family: family === 4 ? addressFamilies.ipv4 : addressFamilies.ipv6,

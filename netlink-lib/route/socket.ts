@@ -40,6 +40,9 @@ import {
   routeTables,
 } from './wire.ts'
 
+/** RTEXT_FILTER_SKIP_STATS: counters are half of what the kernel tells of a link, and summed over all processors. */
+const withoutStatistics = 8
+
 /**
  * The verbs of rtnetlink(7) in the namespace where the socket was opened. `ensure…` is shared and idempotent,
  * `create…` must be new, `find…` may be undefined, `delete…` treats absent as done. All throw {@link KernelError}.
@@ -54,9 +57,9 @@ export class RouteSocket implements Disposable {
   findLink(nameOrIndex: string | number): Link | undefined {
     const which = typeof nameOrIndex === 'number' ? { index: nameOrIndex } : { name: nameOrIndex }
     try {
-      const [reply] = this.#netlink.request({
+      const reply = this.#netlink.get({
         type: messageTypes.getLink,
-        body: linkMessage.encode(which),
+        body: linkMessage.encode({ ...which, extensionMask: withoutStatistics }),
         operation: 'get link',
         subject: String(nameOrIndex),
       })
@@ -76,7 +79,12 @@ export class RouteSocket implements Disposable {
   /** All links, or only those that are ports of a bridge. */
   listLinks(filter: { master?: number } = {}): Link[] {
     return this.#netlink
-      .dump({ type: messageTypes.getLink, body: linkMessage.encode(filter), operation: 'list', subject: 'links' })
+      .dump({
+        type: messageTypes.getLink,
+        body: linkMessage.encode({ ...filter, extensionMask: withoutStatistics }),
+        operation: 'list',
+        subject: 'links',
+      })
       .map((reply) => toLink(linkMessage.decode(reply.body)))
       .filter((link) => filter.master === undefined || link.master === filter.master)
   }

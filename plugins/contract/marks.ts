@@ -1,16 +1,13 @@
 import type { Attachment } from '../../config/attachment.ts'
+import { fnv1a } from '../../nat/mark.ts'
 import type { Link } from '../../netlink-lib/route/link.ts'
 
 /**
  * The name of an attachment's link on the host: derived, so that DEL finds it with nothing but network, container id
  * and interface name. 44 bits of FNV-1a (draft-eastlake-fnv): links are told apart by it, nothing is proved by it.
  */
-export function hostLinkName({ network, containerId, ifName }: Attachment): string {
-  let hash = 0xcbf29ce484222325n
-  const bytes = Buffer.from(`${network}\0${containerId}\0${ifName}`)
-  for (let i = 0; i < bytes.length; i++) hash = BigInt.asUintN(64, (hash ^ BigInt(bytes[i]!)) * 0x100000001b3n)
-  return `veth${hash.toString(16).padStart(16, '0').slice(0, 11)}`
-}
+export const hostLinkName = ({ network, containerId, ifName }: Attachment): string =>
+  `veth${fnv1a(`${network}\0${containerId}\0${ifName}`).slice(0, 11)}`
 
 /** The alias that marks a link as an attachment's (`ip link` shows it); cut to the kernel's 255 bytes. */
 export function linkMark({ network, containerId, ifName }: Attachment): string {
