@@ -28,9 +28,10 @@ const importPatterns = [
 function importsOf(path: string): string[] {
   const text = readFileSync(join(root, path), 'utf8')
   const specifiers = importPatterns.flatMap((pattern) => [...text.matchAll(pattern)].map((match) => match[2]!))
-  return specifiers.map((specifier) =>
-    specifier.startsWith('.') ? relative(root, join(root, dirname(path), specifier)) : specifier,
-  )
+  return specifiers.map((specifier) => {
+    if (specifier.startsWith('#call/')) return specifier.replace(/^#call\/(.*)/, 'plugins/$1/call.ts') // package.json
+    return specifier.startsWith('.') ? relative(root, join(root, dirname(path), specifier)) : specifier
+  })
 }
 
 function sourcesIn(directory: string): Source[] {

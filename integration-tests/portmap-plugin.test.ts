@@ -43,6 +43,36 @@ test('DEL finds what an ADD made by another backend, without mappings and withou
   }
 })
 
+test('the next ADD puts back what somebody deleted from the shared chains, and touches them only then', () => {
+  using host = createHost()
+  const add = (n: number) => {
+    const container = { containerId: `c${n}`, netns: `/run/netns/c${n}`, ifName: 'eth0' }
+    const mappings = [{ ...portMappings[0]!, HostPort: 8000 + n }]
+    const result = { ips: [{ address: `10.7.0.${n}/24` }] }
+    host.cni('portmap', 'ADD', {
+      config: { ...config, backend: 'nftables', prevResult: result, runtimeConfig: { portMappings: mappings } },
+      ...container,
+    })
+  }
+  const chains = ['ports', 'prerouting', 'output', 'hairpin']
+  const rules = () => chains.map((chain) => host.run(['nft', '-a', 'list', 'chain', 'inet', 'ns-net', chain]).stdout)
+  const withoutHandles = (texts: string[]) => texts.map((text) => text.replace(/ # handle \d+/g, ''))
+  add(2)
+  const whole = rules()
+  add(3)
+  expect(rules()).toEqual(whole)
+  const changes = [
+    ...chains.map((chain) => `flush chain inet ns-net ${chain}`),
+    'insert rule inet ns-net ports counter',
+  ]
+  for (const [n, change] of changes.entries()) {
+    host.run(['nft', change])
+    expect(withoutHandles(rules())).not.toEqual(withoutHandles(whole))
+    add(4 + n)
+    expect(withoutHandles(rules())).toEqual(withoutHandles(whole))
+  }
+})
+
 test('iptables: a family that cannot be served leaves nothing of the other, and a lock in time is to try again', () => {
   using host = createHost()
   const programs = '/run/programs'

@@ -11,7 +11,7 @@ import {
 } from '../netlink-lib/nftables/commands.ts'
 import { addressIn, lookupAddress, masquerade, newSource, verdict } from '../netlink-lib/nftables/statements.ts'
 import type { Policy } from './policy.ts'
-import { type Chain, createWithRules, type Feature, table } from './table.ts'
+import { type BaseChain, type Chain, createWithRules, type Feature, table } from './table.ts'
 
 /*
  * The rules of masquerading, as data:
@@ -28,11 +28,16 @@ const baseHook: Hook = { type: 'nat', number: hooks.postrouting, priority: 100 }
 
 export const mapOf = (family: Family): 'sources4' | 'sources6' => `sources${family}`
 
+const families = [4, 6] as const
+
 /** Where every packet that leaves the host comes by. */
-export const base: Chain = {
+export const base: BaseChain = {
   name: 'postrouting',
   hook: baseHook,
-  rules: [{ expressions: lookupAddress('saddr', 4, mapOf(4)) }, { expressions: lookupAddress('saddr', 6, mapOf(6)) }],
+  uses: 2,
+  get rules() {
+    return families.map((family) => ({ expressions: lookupAddress('saddr', family, mapOf(family)) }))
+  },
 }
 
 const chainPrefix = 'masq-'

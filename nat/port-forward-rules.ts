@@ -18,7 +18,7 @@ import { parseConditions } from './conditions.ts'
 import { type Forward, forwardsOf, type PortForwarding, portText, protocols } from './forwards.ts'
 import { fnv1a } from './mark.ts'
 import type { OwnedRecord } from './port-forward-records.ts'
-import { type Chain, createWithRules, type Feature, table } from './table.ts'
+import { type BaseChain, type Chain, createWithRules, type Feature, type Rule, table } from './table.ts'
 
 /*
  * The rules of port forwarding, as data:
@@ -83,18 +83,23 @@ const maps: readonly MapDeclaration[] = [
 /** All of them: what GC reads. */
 export const mapNames: readonly string[] = maps.map(({ name }) => name)
 
-const ports: Chain = {
+/* The rules are made when they are asked for: most calls find them all in place. */
+
+const ports: BaseChain = {
   name: 'ports',
-  rules: [
-    ...families.flatMap((family) => [
-      { expressions: lookupDestination(family, conditionsMap(family, true), true) },
-      { expressions: lookupDestination(family, conditionsMap(family, false), false) },
-    ]),
-    ...families.flatMap((family) => [
-      { expressions: destinationByMap(family, portsMap(family, true), true) },
-      { expressions: destinationByMap(family, portsMap(family, false), false) },
-    ]),
-  ],
+  uses: 8 + 2, // prerouting and output lead here
+  get rules() {
+    return [
+      ...families.flatMap((family) => [
+        { expressions: lookupDestination(family, conditionsMap(family, true), true) },
+        { expressions: lookupDestination(family, conditionsMap(family, false), false) },
+      ]),
+      ...families.flatMap((family) => [
+        { expressions: destinationByMap(family, portsMap(family, true), true) },
+        { expressions: destinationByMap(family, portsMap(family, false), false) },
+      ]),
+    ]
+  },
 }
 
 /**
@@ -105,37 +110,46 @@ const ports: Chain = {
  */
 const labels = { cameToPorts: 126, wentPast: 127 } as const
 
-const toPorts = [
+const toPorts = (): Rule[] => [
   { expressions: [...isForThisHost(), ...setLabel(labels.cameToPorts), verdict('jump', ports.name)] },
   { expressions: [...hasLabel(labels.cameToPorts), ...setLabel(labels.wentPast)] },
 ]
 const destinationPriority = -100 // NF_IP_PRI_NAT_DST
 
 /** IPv6 has no route_localnet: a packet to ::1 could not leave the host, and refused is better than lost. */
-const exceptLocalhost6 = { expressions: [...addressIn('daddr', cidr('::1/128')), verdict('return')] }
+const exceptLocalhost6 = (): Rule => ({ expressions: [...addressIn('daddr', cidr('::1/128')), verdict('return')] })
 
-const base: readonly Chain[] = [
+const base: readonly BaseChain[] = [
   ports,
   {
     name: 'prerouting',
     hook: { type: 'nat', number: hooks.prerouting, priority: destinationPriority },
-    rules: toPorts,
+    uses: 2,
+    get rules() {
+      return toPorts()
+    },
   },
   {
     name: 'output',
     hook: { type: 'nat', number: hooks.output, priority: destinationPriority },
-    rules: [exceptLocalhost6, ...toPorts],
+    uses: 3,
+    get rules() {
+      return [exceptLocalhost6(), ...toPorts()]
+    },
   },
   {
     name: 'hairpin',
     // Before everybody's masquerading at 100: iptables' rules for a bridge accept what stays in the subnet.
     hook: { type: 'nat', number: hooks.postrouting, priority: 99 },
-    rules: [
-      { expressions: [...hasLabel(labels.wentPast), verdict('return')] },
-      ...families.map((family) => ({
-        expressions: [...hasLabel(labels.cameToPorts), ...lookupAddress('daddr', family, containersMap(family))],
-      })),
-    ],
+    uses: 3,
+    get rules() {
+      return [
+        { expressions: [...hasLabel(labels.wentPast), verdict('return')] },
+        ...families.map((family) => ({
+          expressions: [...hasLabel(labels.cameToPorts), ...lookupAddress('daddr', family, containersMap(family))],
+        })),
+      ]
+    },
   },
 ]
 

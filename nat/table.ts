@@ -35,12 +35,18 @@ export interface Chain {
   readonly rules: readonly Rule[]
 }
 
+/** A chain that is always the same. */
+export interface BaseChain extends Chain {
+  /** How many rules there are in it and lead to it: the kernel counts them, and they need not be read. */
+  readonly uses: number
+}
+
 /** What one feature keeps in the table. */
 export interface Feature {
   /** For the error texts: `masquerade`. */
   readonly name: string
   /** All there, or none. */
-  readonly chains: readonly Chain[]
+  readonly chains: readonly BaseChain[]
   /** Creates the base chains and the maps. */
   create(): Command[]
   /** Refused by the kernel with EBUSY when an element or a policy chain has appeared meanwhile. */
@@ -56,24 +62,33 @@ export const createWithRules = (chain: Chain): Command[] => [
   ...rulesOf(chain),
 ]
 
-/** What the policy chains lack, and what they need in turn: chains that are gone, and rules that somebody changed. */
+/**
+ * What the policy chains lack, and what they need in turn: chains that are gone, and rules that somebody deleted, added
+ * or, of a policy chain, changed.
+ */
 export function completion(socket: NetfilterSocket, feature: Feature, policies: readonly Chain[]): Command[] {
   if (policies.length === 0) return []
   const byName = new Map(policies.map((chain) => [chain.name, chain]))
-  const hasBase = socket.findChain(table, feature.chains[0]!.name) !== undefined
-  const chains = [...(hasBase ? feature.chains : []), ...byName.values()]
-  const commands = chains.flatMap((chain) => completionOf(socket, chain))
-  if (!hasBase) commands.unshift(...feature.create())
-  if (!hasBase && !socket.findTable(table)) commands.unshift(createTable(table, tableComment))
-  return commands
+  const present = feature.chains.map(({ name }) => socket.findChain(table, name))
+  const ofPolicies = [...byName.values()].flatMap((chain) => completionOf(socket, chain))
+  if (present[0]) return [...feature.chains.flatMap((chain, i) => baseCompletion(chain, present[i])), ...ofPolicies]
+  const missingTable = socket.findTable(table) ? [] : [createTable(table, tableComment)]
+  return [...missingTable, ...feature.create(), ...ofPolicies]
+}
+
+function baseCompletion(chain: BaseChain, present: ChainMessage | undefined): Command[] {
+  if (!present) return createWithRules(chain)
+  return present.use === chain.uses ? [] : rewritten(chain)
 }
 
 function completionOf(socket: NetfilterSocket, chain: Chain): Command[] {
   if (!socket.findChain(table, chain.name)) return createWithRules(chain)
   const present = socket.listRules(table, chain.name).map(({ expressions }) => expressions)
   const wanted = chain.rules.map(({ expressions }) => expressions)
-  return saysTheSame(wanted, present) ? [] : [flushChain(table, chain.name), ...rulesOf(chain)]
+  return saysTheSame(wanted, present) ? [] : rewritten(chain)
 }
+
+const rewritten = (chain: Chain): Command[] => [flushChain(table, chain.name), ...rulesOf(chain)]
 
 const attempts = 32
 

@@ -1,7 +1,15 @@
 import { isKernelError } from '../errors.ts'
 import { type Family, ipBytes } from '../ip.ts'
 import type { NetlinkSocket } from '../socket.ts'
-import { addressFamilies, type FlowMessage, filterFlags, flowMessage, flowStatus, messageTypes } from './messages.ts'
+import {
+  addressFamilies,
+  type FlowMessage,
+  filterFlags,
+  flowMessage,
+  flowStatus,
+  messageTypes,
+  statisticsMessage,
+} from './messages.ts'
 
 /** Where a flow was sent to, before translation. */
 export interface UdpDestination {
@@ -20,12 +28,24 @@ const udp = 17 // IPPROTO_UDP
  * The socket is of the netfilter protocol.
  */
 export function deleteUdpFlows(netlink: NetlinkSocket, destinations: readonly UdpDestination[]): void {
+  if (countFlows(netlink) === 0) return
   for (const family of [4, 6] as const) {
     const wanted = destinations.filter((destination) => destination.family === family)
     for (const flow of listUdpFlows(netlink, family, new Set(wanted.map(({ port }) => port))))
       if (wanted.some((destination) => leadsTo(flow, destination)) && !isOnlyMasqueraded(flow))
         deleteFlow(netlink, flow)
   }
+}
+
+/** How many the namespace has. Their table is as large as the machine's memory wants it: walking it takes milliseconds. */
+function countFlows(netlink: NetlinkSocket): number | undefined {
+  const reply = netlink.get({
+    type: messageTypes.getStatistics,
+    body: statisticsMessage.encode({}),
+    operation: 'count',
+    subject: 'tracked flows',
+  })
+  return reply && statisticsMessage.decode(reply.body).entries
 }
 
 /** One walk through the kernel's table, however many ports. Kernels before 5.8 ignore the filter and return all. */

@@ -8,6 +8,7 @@ const subsystem = 1 << 8 // NFNL_SUBSYS_CTNETLINK in the upper byte of the messa
 export const messageTypes = {
   getFlow: subsystem | 1, // IPCTNL_MSG_CT_GET
   deleteFlow: subsystem | 2, // IPCTNL_MSG_CT_DELETE
+  getStatistics: subsystem | 5, // IPCTNL_MSG_CT_GET_STATS
 } as const
 
 /** AF_INET, AF_INET6. */
@@ -57,3 +58,6 @@ export const flowMessage = message(
   }),
 )
 export type FlowMessage = Decoded<typeof flowMessage>
+
+/** CTA_STATS_GLOBAL_*: of the whole namespace. */
+export const statisticsMessage = message(header, attributes({ entries: [1, u32be] }))

@@ -1,4 +1,13 @@
-import { type BridgePort, bridgeData, type LinkMessage, linkFlags, linkMessage, vethData } from './wire.ts'
+import { flags, type Request } from '../socket.ts'
+import {
+  type BridgePort,
+  bridgeData,
+  type LinkMessage,
+  linkFlags,
+  linkMessage,
+  messageTypes,
+  vethData,
+} from './wire.ts'
 
 /** A link to do something with; the name is for error texts. */
 export interface LinkRef {
@@ -141,3 +150,12 @@ export interface IfbSettings extends LinkSettings {
 
 export const ifbMessage = ({ name, ...settings }: IfbSettings): Buffer =>
   linkMessage.encode({ ...settingsMessage(settings), name, info: { kind: 'ifb' } })
+
+/** `ip link property add dev LINK altname NAME`. */
+export const addAltName = ({ index, name }: LinkRef, altName: string): Request => ({
+  type: messageTypes.newLinkProperty,
+  flags: flags.create | flags.exclusive | flags.append,
+  body: linkMessage.encode({ index, altNames: [altName] }),
+  operation: `add the name ${altName} to`,
+  subject: name,
+})

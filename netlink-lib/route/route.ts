@@ -1,4 +1,4 @@
-import { type Cidr, type Family, formatCidr, ipToInteger, networkOf } from '../ip.ts'
+import { bitsOf, type Cidr, type Family, familyOf, formatCidr, ipToInteger, networkOf } from '../ip.ts'
 import { flags, type Request } from '../socket.ts'
 import {
   addressFamilies,
@@ -58,6 +58,14 @@ const isRefusing = ({ type }: RouteSettings) => type === routeTypes.unreachable
 const named = (verb: string, { dst, gateway, link }: RouteSettings) => ({
   operation: `${verb} route ${formatCidr(dst)}${gateway ? ` via ${gateway}` : ''}`,
   subject: link === undefined ? '' : `on link ${link}`,
+})
+
+/** Asks which way packets to an address go. */
+export const routeTo = (address: string): Request => ({
+  type: messageTypes.getRoute,
+  body: routeMessage.encode({ family: familyNumber(address), dstPrefix: bitsOf(familyOf(address)), dst: address }),
+  operation: 'find route to',
+  subject: address,
 })
 
 export const addRoute = (route: RouteSettings): Request => ({

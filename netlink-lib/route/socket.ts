@@ -3,6 +3,7 @@ import type { Cidr, Family } from '../ip.ts'
 import { flags, NetlinkSocket, protocols, type Request } from '../socket.ts'
 import { type Address, addAddress, deleteAddress, listAddresses, toAddress } from './address.ts'
 import {
+  addAltName,
   type BridgeSettings,
   bridgeMessage,
   type IfbSettings,
@@ -16,7 +17,7 @@ import {
   vethMessage,
 } from './link.ts'
 import { deleteNeighbour, listNeighbours, type Neighbour, setNeighbour, toNeighbour } from './neighbour.ts'
-import { addRoute, deleteRoute, listRoutes, type Route, type RouteSettings, toRoute } from './route.ts'
+import { addRoute, deleteRoute, listRoutes, type Route, type RouteSettings, routeTo, toRoute } from './route.ts'
 import {
   type BucketState,
   bucketIn,
@@ -38,6 +39,7 @@ import {
   portVlanMessage,
   routeMessage,
   routeTables,
+  routeTypes,
 } from './wire.ts'
 
 /** RTEXT_FILTER_SKIP_STATS: counters are half of what the kernel tells of a link, and summed over all processors. */
@@ -66,6 +68,18 @@ export class RouteSocket implements Disposable {
       return reply && toLink(linkMessage.decode(reply.body))
     } catch (error) {
       if (isKernelError(error, 'ENODEV')) return undefined
+      throw error
+    }
+  }
+
+  /** Index of the link that packets to this address leave by; undefined when there is no route, or it is the host's own. */
+  findLinkTowards(address: string): number | undefined {
+    try {
+      const reply = this.#netlink.get(routeTo(address))
+      const route = reply && routeMessage.decode(reply.body)
+      return route?.type === routeTypes.unicast ? route.outLink : undefined
+    } catch (error) {
+      if (isKernelError(error, 'ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL')) return undefined // kinds of no route
       throw error
     }
   }
@@ -115,6 +129,11 @@ export class RouteSocket implements Disposable {
       operation: `set ${Object.keys(settings).join(', ')} of`,
       subject: link.name,
     })
+  }
+
+  /** One name more for a link, of up to 127 bytes; EEXIST when any link has it. */
+  addAltName(link: LinkRef, altName: string): void {
+    this.#netlink.request(addAltName(link, altName))
   }
 
   /** An intermediate functional block: a link that lends its queue to what is redirected to it. */

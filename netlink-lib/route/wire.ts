@@ -34,6 +34,8 @@ export const messageTypes = {
   newNeighbour: 28, // RTM_NEWNEIGH
   deleteNeighbour: 29, // RTM_DELNEIGH
   getNeighbour: 30, // RTM_GETNEIGH
+  newLinkProperty: 108, // RTM_NEWLINKPROP
+  deleteLinkProperty: 109, // RTM_DELLINKPROP
 } as const
 
 export const addressFamilies = { unspecified: 0, bridge: 7, ipv4: 2, ipv6: 10 } as const

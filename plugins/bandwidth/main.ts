@@ -4,5 +4,5 @@ import { bandwidthVersions } from './versions.ts'
 export const bandwidthExecutable: Executable = {
   type: 'bandwidth',
   versions: bandwidthVersions,
-  load: async () => (await import('./bandwidth.ts')).bandwidth,
+  call: async () => (await import('#call/bandwidth')).call(),
 }

@@ -2,5 +2,5 @@ import type { Executable } from '../contract/executable.ts'
 
 export const chaosExecutable: Executable = {
   type: 'chaos',
-  load: async () => (await import('./chaos.ts')).chaos,
+  call: async () => (await import('#call/chaos')).call(),
 }

@@ -1,4 +1,3 @@
-import type { Plugin } from './plugin.ts'
 import { newestVersion, type SpecVersion, specVersions } from './spec-versions.ts'
 
 declare const NS_NET_VERSION: string | undefined // defined by scripts/build.mjs
@@ -7,15 +6,15 @@ declare const NS_NET_VERSION: string | undefined // defined by scripts/build.mjs
 export interface Executable {
   readonly type: string
   readonly versions?: readonly SpecVersion[]
-  // biome-ignore lint/suspicious/noExplicitAny: each plugin has a configuration of its own
-  load(): Promise<Plugin<any>>
+  /** Loads the plugin, which carries out its verb and exits. */
+  call(): Promise<never>
 }
 
 /**
  * The start of every plugin's process. VERSION is answered before anything else is loaded: podman asks for it hundreds
  * of times in one run. Printed by console.log, which Bun writes at once: process.stdout would cost 8 ms, node:fs 0.9.
  */
-export async function runExecutable({ type, versions = specVersions, load }: Executable): Promise<never> {
+export async function runExecutable({ type, versions = specVersions, call }: Executable): Promise<never> {
   const { CNI_COMMAND } = process.env
   if (!CNI_COMMAND) {
     const version = typeof NS_NET_VERSION === 'undefined' ? 'development' : NS_NET_VERSION
@@ -26,6 +25,5 @@ export async function runExecutable({ type, versions = specVersions, load }: Exe
     console.log(JSON.stringify({ cniVersion: newestVersion, supportedVersions: versions }))
     process.exit(0)
   }
-  const [{ serve }, plugin] = await Promise.all([import('./serve.ts'), load()])
-  return serve(plugin)
+  return call()
 }

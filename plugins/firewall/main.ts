@@ -4,5 +4,5 @@ import { firewallVersions } from './versions.ts'
 export const firewallExecutable: Executable = {
   type: 'firewall',
   versions: firewallVersions,
-  load: async () => (await import('./firewall.ts')).firewall,
+  call: async () => (await import('#call/firewall')).call(),
 }

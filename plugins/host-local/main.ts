@@ -2,5 +2,5 @@ import type { Executable } from '../contract/executable.ts'
 
 export const hostLocalExecutable: Executable = {
   type: 'host-local',
-  load: async () => (await import('../contract/ipam-plugin.ts')).ipamPlugin('host-local'),
+  call: async () => (await import('#call/host-local')).call(),
 }

@@ -2,7 +2,6 @@ import { PortTaken } from '../../nat/errors.ts'
 import { forwardsOf, type PortForwarding } from '../../nat/forwards.ts'
 import { openPortForward, type PortForward } from '../../nat/port-forward.ts'
 import type { Cidr } from '../../netlink-lib/ip.ts'
-import { linkTowards } from '../../netlink-lib/route/lookup.ts'
 import type { SysctlName } from '../../netlink-lib/sysctl.ts'
 import { CniError, codes } from '../contract/errors.ts'
 import type { Host } from '../contract/host.ts'
@@ -52,7 +51,7 @@ function warnOfUnserved(host: Host, { mappings, targets }: PortForwarding): void
 function localhostSetting(host: Host, { masquerade, mappings, targets }: PortForwarding): SysctlName | undefined {
   const [target] = targets.filter(({ family }) => family === 4)
   if (masquerade === 'none' || !target || forwardsOf({ mappings, targets: [target] }).length === 0) return undefined
-  const index = linkTowards(target.address)
+  const index = host.route.findLinkTowards(target.address)
   return index === undefined ? undefined : ['ipv4', 'conf', host.route.getLink(index).name, 'route_localnet']
 }
 

@@ -1,0 +1,4 @@
+import { serve } from '../contract/serve.ts'
+import { nat } from './nat.ts'
+
+export const call = (): never => serve(nat)

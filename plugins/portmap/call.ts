@@ -1,0 +1,4 @@
+import { serve } from '../contract/serve.ts'
+import { portmap } from './portmap.ts'
+
+export const call = (): never => serve(portmap)
