@@ -30,6 +30,39 @@ test('bash completes verbs, options, and the names of labs and networks that are
   expect(offered(host, 'ns-net del w')).toEqual(['web'])
 })
 
+test('bash completes the names of lab files that were applied: for down those alone, for export labs as well', () => {
+  using host = createHost()
+  const apply = (name: string, node: string) =>
+    host.run([`${executables}/ns-net`, 'apply', '-f', '-'], {
+      input: `lab: ${name}\nnodes:\n  ${node}:\n    nets: []\n`,
+    })
+  apply('clos1', 'leaf')
+  apply('campus', 'core')
+  nsNet(host, 'add', 'web', '--no-net')
+  expect(offered(host, 'ns-net down ')).toEqual(['campus', 'clos1'])
+  expect(offered(host, 'ns-net down cl')).toEqual(['clos1'])
+  expect(offered(host, 'ns-net export c')).toEqual(['campus', 'clos1', 'core'])
+  expect(offered(host, 'ns-net export w')).toEqual(['web'])
+  nsNet(host, 'down', 'clos1')
+  expect(offered(host, 'ns-net down ')).toEqual(['campus'])
+})
+
+test.for(['zsh', 'fish'])('%s completes them too', (shell, context) => {
+  using host = createHost()
+  const isThere = host.sh(`command -v ${shell} || :`).stdout !== ''
+  if (!isThere) context.skip(`${shell} is not installed`)
+  host.run([`${executables}/ns-net`, 'apply', '-f', '-'], { input: 'lab: clos1\nnodes:\n  leaf:\n    nets: []\n' })
+  const scripts = {
+    // compadd works only while a line is edited: in its place the array that it is given the name of.
+    zsh: `compdef() { :; }; compadd() { print -l -- "\${(P)2}"; }; source <(ns-net completion zsh)
+      words=(ns-net down ''); CURRENT=3; _ns_net`,
+    fish: `ns-net completion fish | source; complete -C 'ns-net down '`,
+  }
+  const PATH = `${executables}:${process.env.PATH}`
+  const { stdout } = host.run([shell, '-c', scripts[shell as keyof typeof scripts]], { env: { PATH } })
+  expect(stdout.trim()).toBe('clos1')
+})
+
 test.each(['bash', 'zsh', 'fish'])('%s gets a script, and an unknown shell a hint', (shell) => {
   using host = createHost()
   expect(nsNet(host, 'completion', shell)).toContain('ns-net __complete')

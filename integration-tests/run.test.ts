@@ -77,6 +77,21 @@ test('processes: the command is 1, and /proc shows what is inside and nothing el
   expect(inContainer(host, ['--fork', '--pid', '--mount-proc'], script).stdout).toBe(theirs)
 })
 
+test('process numbers are those of unshare: the command is 1, and its first child 2', (context) => {
+  using host = createHost()
+  makeRootFilesystem(host, root, context)
+  host.sh(`cd ${root}/bin; ln -sf busybox ps`)
+  const columns = 'pid,ppid,args'
+  const tutorial = ['--user', '--pid', '--map-root-user', '--mount-proc', '--fork']
+  const script = `ps -e -o ${columns}; :`
+  const theirs = inUnshare(host, tutorial, script).stdout
+  expect(theirs).toMatch(/^ +1 +0 sh .*\n +2 +1 ps /m)
+  for (const options of [['-Up'], ['-p'], ['-p', '--net', 'host'], ['-uipCT'], ['-p', '--privileged']])
+    expect(inContainer(host, options, script).stdout).toBe(theirs)
+  const inRoot = inContainer(host, ['--rootfs', root], `ps -o ${columns}; :`).stdout
+  expect(inRoot).toMatch(/^ +1 +0 sh .*\n +2 +1 .*ps -o/m)
+})
+
 test('users: root inside is the caller outside', () => {
   using host = createHost()
   const script = 'id -u; id -g; cat /proc/self/uid_map /proc/self/gid_map'

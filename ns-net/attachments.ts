@@ -3,8 +3,9 @@ import type { Host } from '../plugins/contract/host.ts'
 import type { Result } from '../plugins/contract/result.ts'
 import type { ConfList, PluginConf } from './conflist.ts'
 import { CliError } from './errors.ts'
+import { checkHostIf, nameHostEnd } from './host-if.ts'
 import { type Lab, type LabAttachment, netnsPath } from './labs.ts'
-import { interfacePlugin } from './networks.ts'
+import { givesDefaultRoute, interfacePlugin, isDefaultRoute } from './networks.ts'
 import type { PortMapping } from './port-mappings.ts'
 import { addNetwork, delNetwork, type Target } from './runtime.ts'
 
@@ -17,6 +18,8 @@ export interface AttachmentSpec {
   readonly mac?: string
   readonly mtu?: number
   readonly ports?: readonly PortMapping[]
+  /** One name more for its end on the host. */
+  readonly hostIf?: string
   /** No way out by this attachment: neither default route nor translation. */
   readonly internal?: boolean
 }
@@ -27,7 +30,8 @@ export function planAttachment(
   spec: AttachmentSpec,
   before: readonly LabAttachment[] = lab.attachments,
 ): LabAttachment {
-  const { network, ip, mac, ports = [] } = spec
+  const { network, ip, mac, ports = [], hostIf } = spec
+  if (hostIf !== undefined) checkHostIf(hostIf)
   const ifName = spec.ifName ?? freeInterfaceName(lab.attachments)
   refuseTaken(lab, network.name, ifName)
   const config = configFor(before, spec)
@@ -37,8 +41,12 @@ export function planAttachment(
       `network "${network.name}" cannot publish ports`,
       'its conflist needs { "type": "portmap", "capabilities": { "portMappings": true } }',
     )
-  if (mac && interfacePlugin(network).type !== 'bridge')
-    throw new CliError('usage', `network "${network.name}" takes no MAC address`, 'only networks with a bridge do')
+  if (mac && !takesMac(network))
+    throw new CliError(
+      'usage',
+      `network "${network.name}" takes no MAC address`,
+      `only those of plugin ${macTakers.join(', ')} do`,
+    )
   return {
     network: network.name,
     ifName,
@@ -46,8 +54,14 @@ export function planAttachment(
     config,
     ...((ip || mac) && { args: { ...(ip && { IP: ip }), ...(mac && { MAC: mac }) } }),
     ...(ports.length > 0 && { ports }),
+    ...(hostIf !== undefined && { hostIf }),
   }
 }
+
+const macTakers = ['bridge', 'ptp', 'veth', 'macvlan']
+
+/** Whether its plugin reads MAC of CNI_ARGS. */
+export const takesMac = (network: ConfList): boolean => macTakers.includes(interfacePlugin(network).type)
 
 export const publishesPorts = ({ capabilities }: PluginConf): boolean =>
   (capabilities as Record<string, unknown> | undefined)?.portMappings === true
@@ -67,11 +81,6 @@ function refuseTaken({ name, attachments }: Pick<Lab, 'name' | 'attachments'>, n
   if (attachments.some((attachment) => attachment.ifName === ifName))
     throw new CliError('conflict', `"${name}" has an interface ${ifName} already`, 'choose another name with --if')
 }
-
-const isDefault = ({ dst }: { readonly dst?: string }): boolean => dst?.endsWith('/0') ?? false
-
-const givesDefaultRoute = ({ isDefaultGateway, ipam }: PluginConf): boolean =>
-  isDefaultGateway === true || ((ipam as { routes?: { dst?: string }[] } | undefined)?.routes ?? []).some(isDefault)
 
 /** The network's conflist with what this attachment asks to be different. The first way out stays the only one. */
 function configFor(
@@ -95,7 +104,7 @@ function withoutDefaultRoute(plugin: PluginConf, internal: boolean): PluginConf 
     ...rest,
     ...(isDefaultGateway === true && { isGateway: true }),
     ...(ipMasq !== undefined && !internal && { ipMasq }),
-    ...(ipam !== undefined && { ipam: { ...range, routes: routes.filter((route) => !isDefault(route)) } }),
+    ...(ipam !== undefined && { ipam: { ...range, routes: routes.filter((route) => !isDefaultRoute(route)) } }),
   } as PluginConf
 }
 
@@ -109,9 +118,16 @@ export function targetOf(lab: string, { ifName, args, ports }: LabAttachment): T
   }
 }
 
-/** Runs ADD; the record as it is afterwards. */
+/** Runs ADD; the record as it is afterwards. When the name of the host's end is refused, nothing is left. */
 export function attach(lab: string, planned: LabAttachment, host: Host): { attachment: LabAttachment; result: Result } {
-  const result = addNetwork(planned.config, targetOf(lab, planned), host)
+  const { network, config, hostIf } = planned
+  const result = addNetwork(config, targetOf(lab, planned), host)
+  try {
+    if (hostIf !== undefined) nameHostEnd(hostIf, network, result, host)
+  } catch (error) {
+    detach(lab, planned, host)
+    throw error
+  }
   return { attachment: { ...planned, ...summary(result) }, result }
 }
 

@@ -1,9 +1,10 @@
 import fs from 'node:fs'
 import { Command, CommanderError } from 'commander'
-import { exitCodes, toCliError } from './errors.ts'
+import { CliError, exitCodes, toCliError } from './errors.ts'
 import { formatError } from './output.ts'
 import { chaosVerbs } from './verbs/chaos.ts'
 import { clusterVerbs } from './verbs/cluster.ts'
+import { cniVerbs } from './verbs/cni.ts'
 import { containerVerbs } from './verbs/containers.ts'
 import { diagnosisVerbs } from './verbs/diagnosis.ts'
 import { fileVerbs } from './verbs/files.ts'
@@ -21,6 +22,7 @@ import { version } from './version.ts'
 export async function runCli(argv: readonly string[]): Promise<void> {
   const program = createProgram()
   try {
+    requireLinux(process.platform)
     const rest = argv.includes('--rootless') ? (await import('./rootless.ts')).goRootless(argv) : argv
     await program.parseAsync(rest, { from: 'user' })
   } catch (error) {
@@ -29,6 +31,18 @@ export async function runCli(argv: readonly string[]): Promise<void> {
     fs.writeSync(2, formatError(told, wantsJson(argv)))
     process.exit(exitCodes[told.kind])
   }
+}
+
+/** The image is built for Linux only; from its sources ns-net starts wherever Node does. */
+export function requireLinux(platform: string): void {
+  if (platform === 'linux') return
+  const remedy =
+    platform === 'win32' ? 'WSL 2 has one: wsl --install' : 'a virtual machine has one: podman machine init --now'
+  throw new CliError(
+    'unsupported',
+    `ns-net needs a Linux kernel, and this is ${platform}`,
+    `${remedy}; run it in there`,
+  )
 }
 
 /** Errors may come before the options are parsed, so this looks for itself; what follows `--` is not ours. */
@@ -63,6 +77,7 @@ export function createProgram(): Command {
     chaosVerbs,
     fileVerbs,
     hostVerbs,
+    cniVerbs,
     clusterVerbs,
     kindVerbs,
   ])

@@ -32,6 +32,8 @@ export interface LabAttachment {
   readonly ports?: readonly PortMapping[]
   /** CNI_ARGS: the address and MAC that were asked for. */
   readonly args?: Readonly<Record<string, string>>
+  /** A name that its end on the host was given besides its own. */
+  readonly hostIf?: string
   readonly config: ConfList
 }
 

@@ -1,3 +1,4 @@
+import { CniError } from '../plugins/contract/errors.ts'
 import { type CliError, exitCodes } from './errors.ts'
 
 /** What a verb yields: one value, told as JSON or as text. */
@@ -27,7 +28,9 @@ export function formatReport({ json, text }: Report, asJson: boolean): string {
 }
 
 /** An error for a person, or the same as JSON; both go to stderr, so that stdout holds results only. */
-export function formatError({ kind, message, hint }: CliError, asJson: boolean): string {
-  if (asJson) return `${JSON.stringify({ error: { code: exitCodes[kind], kind, message, hint } }, undefined, 2)}\n`
+export function formatError({ kind, message, hint, cause }: CliError, asJson: boolean): string {
+  const cni = cause instanceof CniError ? { code: cause.code, msg: cause.message, details: cause.details } : undefined
+  const error = { code: exitCodes[kind], kind, message, hint, cni }
+  if (asJson) return `${JSON.stringify({ error }, undefined, 2)}\n`
   return `ns-net: ${message}\n${hint ? `hint: ${hint}\n` : ''}`
 }

@@ -19,12 +19,15 @@ export interface Process {
 }
 
 /** All processes but the kernel's own threads, children of pid 2. */
-export function listProcesses(): Process[] {
+export const listProcesses = (): Process[] =>
+  listAllProcesses().filter(({ pid, parent, command }) => !command.startsWith('[') || (pid !== 2 && parent !== 2))
+
+/** With the kernel's threads. */
+export function listAllProcesses(): Process[] {
   return fs
     .readdirSync('/proc')
     .filter((entry) => /^\d+$/.test(entry))
     .flatMap((entry) => readProcess(Number(entry)) ?? [])
-    .filter(({ pid, parent, command }) => !command.startsWith('[') || (pid !== 2 && parent !== 2))
     .sort((a, b) => a.pid - b.pid)
 }
 
@@ -53,10 +56,21 @@ export function readProcess(pid: number): Process | undefined {
   }
 }
 
-export function readNamespaces(pid: number): Partial<Record<NamespaceKind, number>> {
+export const readNamespaces = (pid: number): Partial<Record<NamespaceKind, number>> =>
+  readLinks(pid, namespaceKinds, (kind) => kind)
+
+/** The namespaces in which a process's next children will be: of these kinds unshare(2) does not move itself. */
+export const readPendingNamespaces = (pid: number): Partial<Record<NamespaceKind, number>> =>
+  readLinks(pid, ['pid', 'time'], (kind) => `${kind}_for_children`)
+
+function readLinks(
+  pid: number,
+  kinds: readonly NamespaceKind[],
+  nameOf: (kind: NamespaceKind) => string,
+): Partial<Record<NamespaceKind, number>> {
   const found: Partial<Record<NamespaceKind, number>> = {}
-  for (const kind of namespaceKinds) {
-    const inode = /\[(\d+)\]/.exec(linkIfAllowed(`/proc/${pid}/ns/${kind}`))?.[1]
+  for (const kind of kinds) {
+    const inode = /\[(\d+)\]/.exec(linkIfAllowed(`/proc/${pid}/ns/${nameOf(kind)}`))?.[1]
     if (inode) found[kind] = Number(inode)
   }
   return found

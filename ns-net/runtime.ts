@@ -60,15 +60,21 @@ export const isOwnList = ({ plugins }: ConfList): boolean =>
 
 declare const NS_NET_IMAGE: boolean | undefined // defined by scripts/build.mjs
 
+/** Beside this executable are ours. */
+const ownFolder = (): string[] => (typeof NS_NET_IMAGE === 'undefined' ? [] : [dirname(process.execPath)])
+
+const pathOr = (standard: readonly string[]): readonly string[] =>
+  process.env.CNI_PATH ? process.env.CNI_PATH.split(':') : standard
+
 /**
- * Where plugins are looked for that do not run in this process: CNI_PATH, else beside this executable, where ours are,
- * and in the places that distributions use.
+ * Where plugins are looked for that do not run in this process: CNI_PATH, else beside this executable, and in the places
+ * that distributions use.
  */
-export function pluginPath(): string[] {
-  const own = typeof NS_NET_IMAGE === 'undefined' ? [] : [dirname(process.execPath)]
-  const standard = [...own, '/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni']
-  return process.env.CNI_PATH ? process.env.CNI_PATH.split(':') : standard
-}
+export const pluginPath = (): readonly string[] =>
+  pathOr([...ownFolder(), '/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni'])
+
+/** Where a container runtime of this host looks: what is installed for it comes before what is ours. */
+export const runtimePath = (): readonly string[] => pathOr(['/opt/cni/bin', '/usr/lib/cni', ...ownFolder()])
 
 /** Runs ADD through the list; each result feeds the next. On failure everything is taken back by DEL. */
 export function addNetwork(list: ConfList, target: Target, host: Host): Result {
@@ -192,29 +198,31 @@ function call(
 }
 
 /** What a plugin gets: its part of the list, completed as the spec says (section 4, "Deriving execution configuration"). */
-function invocation(command: Command, list: ConfList, plugin: PluginConf, target: Target, prevResult?: Json) {
+export function invocation(command: Command, list: ConfList, plugin: PluginConf, target: Target, prevResult?: Json) {
   const { args = new Map([['IgnoreUnknown', '1']]), capabilityArgs = {}, ...attachment } = target
   const capabilities = (plugin.capabilities ?? {}) as Json
   const granted = Object.entries(capabilityArgs).filter(([name]) => capabilities[name] === true)
-  const runtimeConfig = granted.length > 0 ? Object.fromEntries(granted) : undefined
   const document = JSON.stringify({
     ...plugin,
     name: list.name,
     cniVersion: list.cniVersion,
-    runtimeConfig,
+    ...(granted.length > 0 && { runtimeConfig: Object.fromEntries(granted) }),
     prevResult,
   })
   const environment: Environment = { command, ...attachment, args, path: pluginPath(), netnsOverride: false }
   return { environment, document }
 }
 
-/** Runs a foreign plugin as a runtime does. */
-function execute(type: string, environment: Environment, document: string): Json | undefined {
-  const file = findExecutable(type, environment.path)
-  if (file) return delegate(file, { ...environment, document })
+/** Runs a plugin as a runtime does: the executable of that name in the path. */
+export const execute = (type: string, environment: Environment, document: string): Json | undefined =>
+  delegate(requireExecutable(type, environment.path), { ...environment, document })
+
+export function requireExecutable(type: string, path: readonly string[]): string {
+  const file = findExecutable(type, path)
+  if (file) return file
   throw new CniError(
     codes.invalidConfig,
-    `failed to find plugin "${type}" in path [${environment.path.join(':')}]`,
+    `failed to find plugin "${type}" in path [${path.join(':')}]`,
     'install it, or set CNI_PATH',
   )
 }

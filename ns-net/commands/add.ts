@@ -12,7 +12,7 @@ import type { Report } from '../output.ts'
 import { parsePortMappings, showPortMapping } from '../port-mappings.ts'
 
 export interface AddOptions {
-  /** `NAME[:ip=A,if=N,mac=M,mtu=N]`, one for each network; `default` unless told. */
+  /** `NAME[:ip=A,if=N,host-if=N,mac=M,mtu=N]`, one for each network; `default` unless told. */
   readonly net?: readonly string[]
   /** A conflist file instead of a network. */
   readonly conf?: string
@@ -25,6 +25,7 @@ export interface AddOptions {
   readonly mac?: string
   readonly mtu?: number
   readonly if?: string
+  readonly hostIf?: string
   readonly publish?: readonly string[]
   readonly internal?: boolean
   readonly dns?: readonly string[]
@@ -60,14 +61,16 @@ function checkOptions({ net = [], conf, subnet, ptp, noNet, ...first }: AddOptio
   const ways = [net.length > 0 && '--net', conf && '--conf', subnet && '--subnet', noNet && '--no-net'].filter(Boolean)
   if (ways.length > 1) throw new CliError('usage', `${ways.join(' and ')} exclude each other`)
   if (ptp && !subnet) throw new CliError('usage', '--ptp needs --subnet', 'as --ptp --subnet 10.0.0.0/24')
-  const given = (['ip', 'mac', 'mtu', 'if', 'publish', 'internal'] as const).find((key) => first[key] !== undefined)
+  const keys = ['ip', 'mac', 'mtu', 'if', 'hostIf', 'publish', 'internal'] as const
+  const given = keys.find((key) => first[key] !== undefined)?.replace('hostIf', 'host-if')
   if (noNet && given) throw new CliError('usage', `--${given} needs a network, and --no-net says that there is none`)
 }
 
 function attachmentsOf(name: string, options: AddOptions, host: Host): AttachmentSpec[] {
   if (options.noNet) return []
-  const { ip, mac, mtu, if: ifName, internal, publish = [] } = options
-  const first = { ip: ip && requireIp(ip), mac, mtu, ifName, internal, ports: publish.flatMap(parsePortMappings) }
+  const { ip, mac, mtu, if: ifName, hostIf, internal, publish = [] } = options
+  const ports = publish.flatMap(parsePortMappings)
+  const first = { ip: ip && requireIp(ip), mac, mtu, ifName, hostIf, internal, ports }
   if (options.conf) return [{ network: readConfList(options.conf), ...first }]
   if (options.subnet) return [{ network: ownNetwork(name, options, host), ...first }]
   const [head = defaultNetwork, ...rest] = options.net ?? []
@@ -84,17 +87,17 @@ function ownNetwork(name: string, { subnet, ptp }: AddOptions, host: Host): Conf
   return parseConfList(conflistOf({ ...spec, subnets: subnetsFor(spec, host) }))
 }
 
-/** `NAME` or `NAME:ip=10.1.0.9,if=eth5,mac=…,mtu=1400`. */
+/** `NAME` or `NAME:ip=10.1.0.9,if=eth5,host-if=web,mac=…,mtu=1400`. */
 export function parseNet(text: string, host: Host): AttachmentSpec {
   const [, name = '', settings = ''] = /^([^:]*)(?::(.*))?$/.exec(text) ?? []
   const given = new Map<string, string>()
   for (const pair of settings.split(',').filter(Boolean)) {
-    const [, key = '', value = ''] = /^(\w+)=(.+)$/.exec(pair) ?? []
-    if (!['ip', 'if', 'mac', 'mtu'].includes(key))
+    const [, key = '', value = ''] = /^([\w-]+)=(.+)$/.exec(pair) ?? []
+    if (!['ip', 'if', 'host-if', 'mac', 'mtu'].includes(key))
       throw new CliError(
         'usage',
         `--net ${text}: "${pair}" is not understood`,
-        'expected NAME[:ip=A,if=NAME,mac=M,mtu=N]',
+        'expected NAME[:ip=A,if=NAME,host-if=NAME,mac=M,mtu=N]',
       )
     given.set(key, value)
   }
@@ -103,6 +106,7 @@ export function parseNet(text: string, host: Host): AttachmentSpec {
     network: requireNetwork(name, host),
     ip: ip && requireIp(ip),
     ifName: given.get('if'),
+    hostIf: given.get('host-if'),
     mac: given.get('mac'),
     mtu: mtu === undefined ? undefined : Number(mtu),
   }
@@ -155,12 +159,13 @@ export function summaryOf({ name, attachments }: Lab): string {
   if (attachments.length === 0) return `${name}  no network`
   return attachments
     .map((attachment, i) => {
-      const { ifName, network, addresses, gateway, bridge, ports = [] } = attachment
+      const { ifName, network, addresses, gateway, bridge, hostIf, ports = [] } = attachment
       const parts = [
         i === 0 ? name : `${' '.repeat(name.length)}`,
         attachments.length > 1 && `${ifName} ${network}`,
         [addresses.join(' '), gateway && `via ${gateway}`].filter(Boolean).join(' ') || 'no address',
         bridge && `bridge ${bridge}`,
+        hostIf && `host end ${hostIf}`,
         isTranslated(attachment) && 'nat on',
         ports.map(showPortMapping).join(' '),
       ]

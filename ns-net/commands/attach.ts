@@ -11,6 +11,7 @@ export interface AttachOptions {
   readonly mac?: string
   readonly mtu?: number
   readonly if?: string
+  readonly hostIf?: string
   readonly publish?: readonly string[]
 }
 

@@ -1,5 +1,6 @@
 import type { Argument, Command } from 'commander'
 import { CliError } from '../errors.ts'
+import { listApplied } from '../lab-file/applied.ts'
 import { listLabs, listNetnsNames } from '../labs.ts'
 import { listNetworks } from '../networks.ts'
 
@@ -71,6 +72,8 @@ function namesFor(command: Command, place: number): string[] {
 
 const networks = () => listNetworks().map(({ name }) => name)
 const labs = () => listLabs().map(({ name }) => name)
+/** What the lab files that were applied say under `lab`. */
+const files = () => listApplied().map(({ name }) => name)
 
 function namesOf(command: Command, argument: Argument): string[] {
   const verb = [command.parent?.name(), command.name()].join(' ')
@@ -79,6 +82,8 @@ function namesOf(command: Command, argument: Argument): string[] {
   if (verb === 'ns-net add' || verb === 'net create') return []
   if (name === 'network' || verb.startsWith('net ')) return networks()
   if (verb === 'ns-net adopt') return listNetnsNames()
+  if (verb === 'ns-net down') return files()
+  if (verb === 'ns-net export') return [...new Set([...files(), ...labs()])]
   return name.endsWith('file') || name.startsWith('port') ? [] : [...labs(), ...others(name)]
 }
 

@@ -55,7 +55,8 @@ export function ps(lab: string | undefined, options: PsOptions): Report {
   }
 }
 
-function kindOf(type: string | undefined): NamespaceKind | undefined {
+/** The kind of namespace that a user named. */
+export function kindOf(type: string | undefined): NamespaceKind | undefined {
   const kind = namespaceKinds.find((candidate) => candidate === type)
   if (type === undefined || kind) return kind
   throw new CliError('usage', `unknown kind of namespace "${type}"`, `expected ${namespaceKinds.join(', ')}`)

@@ -76,7 +76,7 @@ interface Shown extends ReturnType<typeof inspect> {
   readonly name: string
   readonly netns: string
   readonly created: string
-  readonly networks: readonly { network: string; ifName: string; bridge?: string }[]
+  readonly networks: readonly { network: string; ifName: string; bridge?: string; hostIf?: string }[]
   readonly resolvConf?: string
   readonly processes: readonly number[]
   readonly drift: readonly string[]
@@ -88,9 +88,9 @@ function describe(lab: Shown): string {
     ['lab', lab.name],
     ['netns', lab.netns],
     ['created', lab.created],
-    ...lab.networks.map(({ network, ifName, bridge }): [string, string] => [
+    ...lab.networks.map(({ network, ifName, bridge, hostIf }): [string, string] => [
       'network',
-      `${network} on ${ifName}${bridge ? ` by bridge ${bridge}` : ''}`,
+      `${network} on ${ifName}${bridge ? ` by bridge ${bridge}` : ''}${hostIf ? `, on the host ${hostIf}` : ''}`,
     ]),
     ['dns', nameservers.join(' ') || 'none'],
     ['processes', lab.processes.join(' ') || 'none'],

@@ -92,3 +92,7 @@ export function setLink(ip: string, message: LinkMessage, names: Names): string 
   const target = word(index ? names.link(index) : (name ?? ''))
   return phrase(`${ip} link set`, target, settings(message, names), rename, option('netns', place), port)
 }
+
+/** Names besides its own; `property` is what ip(8) calls them. */
+export const altNames = (property: string, { index = 0, altNames = [] }: LinkMessage, names: Names): string =>
+  phrase(`${property} dev`, word(names.link(index)), ...altNames.map((name) => `altname ${word(name)}`))

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { cidr } from '../../netlink-lib/ip.ts'
 import { addAddress, deleteAddress } from '../../netlink-lib/route/address.ts'
-import { bridgeMessage, ifbMessage, settingsMessage, vethMessage } from '../../netlink-lib/route/link.ts'
+import { addAltName, bridgeMessage, ifbMessage, settingsMessage, vethMessage } from '../../netlink-lib/route/link.ts'
 import { deleteNeighbour, setNeighbour } from '../../netlink-lib/route/neighbour.ts'
 import { addRoute, deleteRoute } from '../../netlink-lib/route/route.ts'
 import { createShaping } from '../../netlink-lib/route/shaping.ts'
@@ -69,6 +69,14 @@ describe('links', () => {
       'nsenter --net=/proc/77/ns/net ip link set eth0 master br0 type bridge_slave hairpin on isolated off',
     )
     expect(told(newLink(linkMessage.encode({ index: 3, name: 'wan' })))).toBe('ip link set eth0 name wan')
+  })
+
+  test('given other names, which are taken away again', () => {
+    const given = addAltName(link, 'the-one')
+    expect(told(given, web)).toBe('ip -n web link property add dev eth0 altname the-one')
+    expect(told({ ...given, type: messageTypes.deleteLinkProperty })).toBe(
+      'ip link property del dev eth0 altname the-one',
+    )
   })
 
   test('deleted, one or a group', () => {

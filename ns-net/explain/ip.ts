@@ -19,7 +19,7 @@ import {
   vlanFlags,
 } from '../../netlink-lib/route/wire.ts'
 import { flags, type Request } from '../../netlink-lib/socket.ts'
-import { addLink, deleteLink, type Names, setLink } from './ip-link.ts'
+import { addLink, altNames, deleteLink, type Names, setLink } from './ip-link.ts'
 import { type Place, toolOf } from './place.ts'
 import { trafficCommand } from './tc.ts'
 import { option, phrase } from './words.ts'
@@ -44,6 +44,10 @@ export function ipCommand(place: Place, request: Request, names: Names): string 
     }
     case messageTypes.deleteLink:
       return deleteLink(ip, linkMessage.decode(body), names)
+    case messageTypes.newLinkProperty:
+      return altNames(`${ip} link property add`, linkMessage.decode(body), names)
+    case messageTypes.deleteLinkProperty:
+      return altNames(`${ip} link property del`, linkMessage.decode(body), names)
     case messageTypes.newAddress:
       return addAddress(ip, addressMessage.decode(body), names)
     case messageTypes.deleteAddress:

@@ -19,7 +19,7 @@ import { findSysctl, type SysctlName, trySysctl } from '../../netlink-lib/sysctl
 import { imageOf, isOwnRoute, isUp, type LinkImage, linkSysctls, listLinks, listRoutesOf } from './images.ts'
 import { Peers } from './neighbourhood.ts'
 import { isSame, type Place, type Places } from './place.ts'
-import { birth } from './recreate-link.ts'
+import { birth, namedToo } from './recreate-link.ts'
 
 /*
  * Namespaces taken down as messages and made again elsewhere. Links keep their numbers, so that all that speaks of them
@@ -159,6 +159,7 @@ class Site implements Disposable {
     const { index, name, alias, master, info } = link
     const set = (settings: LinkMessage) =>
       this.#send(place, message(messageTypes.newLink, linkMessage.encode({ index, ...settings }), `set ${name}`))
+    if (link.altNames?.length) this.#send(place, namedToo(link))
     set({ alias, master: master || undefined })
     const port = info?.portKind === 'bridge' ? info.portData : undefined
     if (port) set({ info: { portKind: 'bridge', portData: { hairpin: port.hairpin, isolated: port.isolated } } })

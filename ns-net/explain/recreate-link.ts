@@ -96,6 +96,7 @@ export function configure(there: LinkThere): string[] {
   const set = (value: LinkMessage) =>
     ipCommand(place, message(messageTypes.newLink, linkMessage.encode({ index: link.index, ...value })), names)
   return [
+    ...(link.altNames?.length ? [ipCommand(place, namedToo(link), names)] : []),
     ...(Object.values(settings).some((value) => value !== undefined) ? [set(settings)] : []),
     ...(port ? [set({ info: { portKind: 'bridge', portData: port } })] : []), // it must be a port already
     ...sysctls.map(([key, value]) => sysctlCommand(place, key, value)),
@@ -107,6 +108,10 @@ export function configure(there: LinkThere): string[] {
     ),
   ]
 }
+
+/** The names that a link has besides its own. */
+export const namedToo = ({ index, altNames }: LinkMessage): Request =>
+  message(messageTypes.newLinkProperty, linkMessage.encode({ index, altNames }), create)
 
 /** Settings as a bridge's port that a new port does not have. */
 function specialPort({ info }: LinkMessage): BridgePort | undefined {

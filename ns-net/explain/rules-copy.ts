@@ -50,22 +50,60 @@ function transactionsFor(netlink: NetlinkSocket): Request[][] {
       .map(({ family, name, userdata }) =>
         command(messageTypes.newTable, tableMessage.encode({ family, name, flags: 0, userdata }), flags.create),
       ),
-    ...sets.map(({ handle: _, unknown: __, ...set }, i) =>
-      command(messageTypes.newSet, setMessage.encode({ ...set, id: i + 1 }), flags.create),
-    ),
-    ...chains.map(({ family, table, name, hook, type, policy, userdata }) => {
-      const body = chainMessage.encode({ family, table, name, hook, type, policy, userdata })
-      return command(messageTypes.newChain, body, flags.create)
-    }),
-    ...chains
-      .flatMap((chain) => tables.rules(chain, chain.name))
-      .map(({ family, table, chain, expressions, userdata }) => {
-        const body = ruleMessage.encode({ family, table, chain, expressions, userdata })
-        return command(messageTypes.newRule, body, flags.create | flags.append)
+    ...byHandle([
+      ...sets.map(({ handle, unknown: _, ...set }, i) => {
+        const request = command(messageTypes.newSet, setMessage.encode({ ...set, id: i + 1 }), flags.create)
+        return { ...placeOf(set), handle, request }
       }),
+      ...chains.map(({ family, table, name, handle, hook, type, policy, userdata }) => {
+        const body = chainMessage.encode({ family, table, name, hook, type, policy, userdata })
+        return { family, table, handle, request: command(messageTypes.newChain, body, flags.create) }
+      }),
+      ...chains
+        .flatMap((chain) => tables.rules(chain, chain.name))
+        .map(({ family, table, chain, handle, expressions, userdata }) => {
+          const body = ruleMessage.encode({ family, table, chain, expressions, userdata })
+          return {
+            family,
+            table,
+            handle,
+            request: command(messageTypes.newRule, body, flags.create | flags.append),
+          }
+        }),
+    ]),
   ]
   return [structure, ...sets.flatMap((set) => elementsOf(set, tables))]
 }
+
+interface Numbered {
+  readonly family: number
+  readonly table?: string
+  readonly handle?: bigint
+  readonly request: Request
+}
+
+const placeOf = ({ family, table }: Omit<Numbered, 'request'>) => ({ family, table })
+
+/**
+ * A rule is deleted by its handle, so in the copy it has to be the same. The kernel counts what a table gets, whatever
+ * it is: so all is made in that order, and a chain that goes again takes each number that nobody has any more.
+ */
+function byHandle(all: readonly Numbered[]): Request[] {
+  const next = new Map<string, bigint>()
+  return all
+    .toSorted((a, b) => Number((a.handle ?? 0n) - (b.handle ?? 0n)))
+    .flatMap(({ family, table, handle = 0n, request }) => {
+      const key = `${family} ${table}`
+      const skipped = Number(handle - (next.get(key) ?? 1n))
+      next.set(key, handle + 1n)
+      const body = chainMessage.encode({ family, table, name: 'skipped' })
+      const skip = [command(messageTypes.newChain, body, flags.create), command(messageTypes.deleteChain, body, 0)]
+      return [...Array.from({ length: Math.max(0, Math.min(skipped, mostSkipped)) }, () => skip).flat(), request]
+    })
+}
+
+/** Where rules have come and gone this often without the table, the handles in what is printed may be others. */
+const mostSkipped = 1000
 
 function elementsOf({ family, table, name }: SetMessage, tables: Tables): Request[][] {
   const all = tables.elements({ family, table }, name)

@@ -47,6 +47,8 @@ export function undoRequest(request: Request, context: Context): string[] {
       return undoNewLink(request, context)
     case messageTypes.deleteLink:
       return undoLinkDeletion(linkMessage.decode(body), context)
+    case messageTypes.newLinkProperty:
+      return [told(messageTypes.deleteLinkProperty)]
     case messageTypes.newAddress:
       return [told(messageTypes.deleteAddress)]
     case messageTypes.deleteAddress: {

@@ -71,6 +71,8 @@ function requestReason(request: Request, place: Place, subject: Subject, peer: P
     }
     case messageTypes.deleteLink:
       return subject?.info?.kind === 'bridge' ? 'nobody is plugged in any more' : 'both ends go, with what they had'
+    case messageTypes.newLinkProperty:
+      return 'a name to call it by on the host'
     case messageTypes.newAddress: {
       const { prefix } = addressMessage.decode(body)
       if (!isOnHost) return `the address of ${place.name}`

@@ -49,6 +49,8 @@ export interface NodeEntry {
 export interface NetEntry {
   readonly network: string
   readonly ifName: string
+  /** One name more for its end on the host. */
+  readonly hostIf?: string
   /** One for each family at most. */
   readonly ips: readonly string[]
   readonly mac?: string

@@ -1,5 +1,5 @@
 import type { Host } from '../../plugins/contract/host.ts'
-import { planAttachment, publishesPorts, targetOf } from '../attachments.ts'
+import { planAttachment, publishesPorts, takesMac, targetOf } from '../attachments.ts'
 import type { ConfList } from '../conflist.ts'
 import type { Lab, LabAttachment } from '../labs.ts'
 import { interfacePlugin, specOf } from '../networks.ts'
@@ -93,8 +93,9 @@ function describeNet(
   const entry: NetEntry = {
     network,
     ifName,
+    ...(attachment.hostIf && { hostIf: attachment.hostIf }),
     ips: isChosen ? addressesOf(attachment) : [],
-    ...(plugin.type === 'bridge' && link?.mac && { mac: link.mac }),
+    ...(takesMac(config) && link?.mac && { mac: link.mac }),
     internal: false,
     ports: [],
   }

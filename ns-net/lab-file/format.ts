@@ -46,10 +46,11 @@ function formatNode({ nets, ports, dns, labels, sysctls, routes, exec }: NodeEnt
 /** As sysctl(8) writes it: dots, unless a part has one itself. */
 export const dotted = (name: string): string => (name.includes('.') ? name : name.replaceAll('/', '.'))
 
-function formatNet({ network, ifName, ips, mac, mtu, internal, ports, shape }: NetEntry): object {
+function formatNet({ network, ifName, hostIf, ips, mac, mtu, internal, ports, shape }: NetEntry): object {
   return {
     name: network,
     if: ifName,
+    ...(hostIf && { 'host-if': hostIf }),
     ...(ips.length > 0 && { ip: single(ips) }),
     ...(mac && { mac }),
     ...(mtu && { mtu }),

@@ -1,5 +1,6 @@
 import { Value } from '../../config/reader.ts'
 import { familyOf } from '../../netlink-lib/ip.ts'
+import { checkHostIf } from '../host-if.ts'
 import { defaultNetwork } from '../networks.ts'
 import { type PortMapping, parsePortMappings } from '../port-mappings.ts'
 import type { NetEntry, NodeEntry, RouteEntry } from './document.ts'
@@ -44,6 +45,7 @@ function readNet(value: Value, networks: ReadonlySet<string>, mistakes: Mistakes
   const entry: UnnamedNet = {
     network: knownNetwork(section.require('name', 'the name of a network'), networks),
     ifName: linkName(section.get('if')),
+    hostIf: hostIf(section.get('host-if')),
     ips: texts(section.get('ip')).map((each) => each.ip()),
     mac: section.get('mac')?.mac(),
     mtu: section.get('mtu')?.integer(68, 65535),
@@ -53,6 +55,12 @@ function readNet(value: Value, networks: ReadonlySet<string>, mistakes: Mistakes
   }
   mistakes.refuseUnknown(value, section)
   return withoutUndefined(entry)
+}
+
+function hostIf(value: Value | undefined): string | undefined {
+  const name = value?.string()
+  if (value && name !== undefined) orFail(value, () => checkHostIf(name))
+  return name
 }
 
 function knownNetwork(value: Value, networks: ReadonlySet<string>): string {

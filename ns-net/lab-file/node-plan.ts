@@ -77,6 +77,7 @@ export function specsOf(node: NodeEntry, lists: ReadonlyMap<string, ConfList>): 
 export const specOf = (net: NetEntry, network: ConfList, ports: readonly PortMapping[]): AttachmentSpec => ({
   network,
   ifName: net.ifName,
+  ...(net.hostIf && { hostIf: net.hostIf }),
   ...(net.ips.length > 0 && { ip: net.ips.join(',') }),
   ...(net.mac && { mac: net.mac }),
   ...(net.mtu && { mtu: net.mtu }),
@@ -134,6 +135,8 @@ function attachmentDifference(
   const addresses = present.addresses.map((address) => address.split('/')[0])
   const missing = net.ips.find((ip) => !addresses.includes(ip))
   if (missing) return `address is ${addresses.join(' ') || 'none'}, wanted ${missing}`
+  if (net.hostIf !== present.hostIf)
+    return `its name on the host is ${present.hostIf ?? 'not given'}, wanted ${net.hostIf ?? 'none'}`
   const mac = links.get(net.ifName)?.mac
   if (net.mac && mac && net.mac !== mac) return `MAC is ${mac}, wanted ${net.mac}`
   if (!isSame(wanted.config.plugins, present.config.plugins)) return 'its configuration is another one'

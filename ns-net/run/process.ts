@@ -22,22 +22,22 @@ const joinCgroups = `
 /**
  * Waits for the rest, the first process of a new pid namespace, and ends with its exit code or 128 and its signal. Instead
  * of `unshare --fork`, which fails when the signal is SIGKILL (util-linux 2.38). Signals are caught rather than ignored,
- * as what is ignored stays so for the command; the shell's own word about the signal is not wanted.
+ * as what is ignored stays so for the command; the shell's own word about the signal is not wanted. The rest tells its pid
+ * as the host counts, which only the /proc of the host says.
  */
 const waitForEnd = `
   trap : INT TERM HUP QUIT
   exec 4>&2 2>/dev/null
-  (exec "$@" 2>&4 4>&-)
+  (read -r pid _ </proc/self/stat; printf '%s ' "$pid" >&3; exec "$@" 2>&4 4>&-)
   exit $?`
 
 /**
- * Tells its pid as the host counts, which is what the /proc of the host says, waits until everything around is set up,
- * and becomes the command. By then nothing is left that a root without programs would have to offer.
+ * Ends the line with the pid, waits until everything around is set up, and becomes the command. By then nothing is left
+ * that a root without programs would have to offer.
  */
 const waitForSetup = `
-  read -r pid _ </proc/self/stat
-  echo "$pid" >&3
   [ "$LEAVE_ROOT" = no ] || cd /
+  echo >&3
   read -r _ <&3 || exit 125
   unset LEAVE_ROOT
   command -v "$1" >/dev/null || { echo "ns-net: command not found: $1" >&2; exit 127; }
@@ -46,7 +46,7 @@ const waitForSetup = `
 /** The programs, first to last; each ends in the one after it. */
 function chain(container: Container, cgroups: readonly string[], command: readonly string[]): string[] {
   const { nsenter, setpriv, sh, unshare } = requirePrograms('nsenter', 'setpriv', 'sh', 'unshare')
-  const { name, network, namespaces, clocks, capabilities, newPrivileges } = container
+  const { name, network, namespaces, rootfs = '', clocks, capabilities, newPrivileges } = container
   const kinds = namespaces.map((kind) => `--${kind}`)
   const times = Object.entries(clocks).flatMap(([clock, offset]) =>
     offset === undefined ? [] : [`--${clock}`, offset],
@@ -59,8 +59,10 @@ function chain(container: Container, cgroups: readonly string[], command: readon
     ...dieWithParent,
     ...(cgroups.length > 0 ? [sh, '-c', joinCgroups, 'sh', ...cgroups, '--'] : []),
     ...(network === 'host' ? [] : [nsenter, `--net=${netnsPath(name)}`]),
-    ...[unshare, '--mount', ...kinds, ...(namespaces.includes('user') ? ['--map-root-user'] : []), ...times, '--'],
+    ...[unshare, ...kinds, ...(namespaces.includes('user') ? ['--map-root-user'] : []), ...times, '--'],
     ...[sh, '-c', waitForEnd, 'sh'],
+    // /proc is mounted by the first process itself: from outside it would take another one in there, and a number.
+    ...[unshare, '--mount', ...(namespaces.includes('pid') ? [`--mount-proc=${rootfs}/proc`] : []), '--'],
     ...[...dieWithParent, ...rights],
     ...[sh, '-c', waitForSetup, 'ns-net', ...command],
   ]
@@ -105,7 +107,7 @@ export async function runCommand(
 
 const channelOf = (child: ChildProcess) => child.stdio[3] as Duplex
 
-/** The pid that the waiting process tells; undefined when it ended before. */
+/** The pid of the process that waits; undefined when it ended before. */
 function firstLine(child: ChildProcess): Promise<number | undefined> {
   return new Promise((resolve) => {
     let text = ''
@@ -124,8 +126,8 @@ function setUp(container: Container, pid: number): void {
   const { nsenter, sh } = requirePrograms('nsenter', 'sh', 'mount', 'umount', 'pivot_root', 'hostname')
   const { network, namespaces, rootfs } = container
   const enter = [`--target=${pid}`, '--mount', ...(network === 'host' ? [] : ['--net'])]
-  // Not user: the one who sets up keeps the rights that the container has not.
-  for (const kind of ['uts', 'pid'] as const) if (namespaces.includes(kind)) enter.push(`--${kind}`)
+  // Not user: the one who sets up keeps the rights that the container has not. Not pid: the command's first child is 2.
+  if (namespaces.includes('uts')) enter.push('--uts')
   const { script, env } = setupOf(container)
   must('set up the container', nsenter, [...enter, sh, '-ec', script], env)
   if (rootfs !== undefined) must('leave the old root', nsenter, [`--target=${pid}`, '--mount', ...leaveOldRoot])

@@ -4,12 +4,12 @@ import type { Container } from './options.ts'
 
 /**
  * What is done to a container before its command starts, by a process from outside that enters with nsenter: the command
- * itself has dropped the rights to do it by then, and needs no program of ours in its root.
+ * itself has dropped the rights to do it by then, and needs no program of ours in its root. /proc of a pid namespace of its
+ * own is mounted already, and as this process is not in there, it has no /proc/self.
  */
 
-/** /proc of the own pid namespace, /sys of the own network with the control groups as they were, files of the lab. */
+/** /sys of the own network with the control groups as they were, files of the lab. */
 const onHostRoot = `
-  [ "$PID" = no ] || mount -t proc proc /proc
   cd /sys/fs/cgroup 2>/dev/null || cd /
   if [ "$NET" != no ] && mount -t sysfs sysfs /sys 2>/dev/null; then
     [ "$PWD" = / ] || mount -c --rbind . /sys/fs/cgroup || :
@@ -19,13 +19,12 @@ const onHostRoot = `
   done`
 
 /**
- * The directory with /proc, /sys, a /dev of a few devices and a /tmp of its own becomes the root. The old root then lies
+ * The directory with its /proc, a /sys, a /dev of a few devices and a /tmp of its own becomes the root. The old root then lies
  * on top of it, without a name in the new one, until {@link leaveOldRoot} takes it off.
  */
 const ownRoot = `
   mount --rbind "$ROOT" "$ROOT"
   cd "$ROOT"
-  mount -t proc proc proc
   mount -t sysfs -o ro sysfs sys 2>/dev/null || :
   mount -t tmpfs -o mode=755 tmpfs dev
   for device in null zero full random urandom tty; do
@@ -52,14 +51,13 @@ export const leaveOldRoot = ['umount', '-l', '/'] as const
 
 /** A script for sh with `-e`, and the variables it reads. */
 export function setupOf(container: Container): { readonly script: string; readonly env: Record<string, string> } {
-  const { name, namespaces, network, rootfs } = container
+  const { name, network, rootfs } = container
   const etc = network === 'host' && rootfs ? '/etc' : `/etc/netns/${name}`
   return {
     script: `${hostname}${rootfs === undefined ? onHostRoot : ownRoot}`,
     env: {
       ETC: etc,
       HOSTNAME_INSIDE: container.hostname ?? '',
-      PID: namespaces.includes('pid') ? 'yes' : 'no',
       NET: network === 'host' ? 'no' : 'yes',
       ROOT: rootfs ?? '',
     },

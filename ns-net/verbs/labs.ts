@@ -3,6 +3,7 @@ import type { AddOptions } from '../commands/add.ts'
 import type { DelOptions } from '../commands/del.ts'
 import type { ExecOptions } from '../commands/exec.ts'
 import type { LsOptions } from '../commands/ls.ts'
+import { CliError } from '../errors.ts'
 import { collect, positiveInteger, print, requireRoot, verb } from './verb.ts'
 
 /** commander tells `--no-net` as false, and its absence as true. */
@@ -13,11 +14,15 @@ export function labVerbs(program: Command): void {
   verb(program, 'Labs', 'add', 'create a lab: a namespace with address, gateway, NAT and DNS', [
     'sudo ns-net add web',
     'sudo ns-net add db --net back:ip=10.20.0.9 --net default -p 5432:5432',
-    'sudo ns-net add pair --ptp --subnet 10.0.0.0/24 --ip 10.0.0.2',
+    'sudo ns-net add pair --ptp --subnet 10.0.0.0/24 --ip 10.0.0.2 --host-if veth-host',
   ])
     .alias('create')
     .argument('<name>')
-    .option('--net <network>', 'NAME[:ip=A,if=NAME,mac=M,mtu=N]; may be repeated (default: default)', collect)
+    .option(
+      '--net <network>',
+      'NAME[:ip=A,if=NAME,host-if=NAME,mac=M,mtu=N]; may be repeated (default: default)',
+      collect,
+    )
     .option('--no-net', 'no network: nothing but lo')
     .option('--subnet <cidr>', 'a network of its own with this range')
     .option('--ptp', 'with --subnet: a routed link instead of a bridge')
@@ -26,6 +31,7 @@ export function labVerbs(program: Command): void {
     .option('--mac <mac>', 'a fixed MAC address')
     .option('--mtu <n>', 'bytes', positiveInteger)
     .option('--if <name>', 'the interface inside (default: eth0)')
+    .option('--host-if <name>', 'one name more for its end on the host, up to 127 bytes')
     .option('-p, --publish <port>', '[HOSTIP:]HOSTPORT:PORT[/tcp|udp|sctp]; may be repeated', collect)
     .option('--internal', 'no way out: neither default route nor NAT')
     .option('--dns <address>', 'name server; may be repeated', collect)
@@ -52,9 +58,15 @@ export function labVerbs(program: Command): void {
       requireRoot('del')
       print((await import('../commands/del.ts')).del(names, options), command)
     })
-  verb(program, 'Labs', 'ls', 'list labs and other named namespaces', ['ns-net ls', 'ns-net ls --json'])
+  verb(program, 'Labs', 'ls', 'list labs and other named namespaces', [
+    'ns-net ls',
+    'ns-net ls --json',
+    'sudo ns-net ls --all --type net',
+  ])
     .alias('list')
     .option('-l, --selector <key=value>', 'labs with this label; may be repeated', collect)
+    .option('--all', 'instead every namespace of the machine, of all kinds, and what keeps it alive')
+    .option('-t, --type <kind>', 'with --all: only of this kind (net, mnt, pid, …)')
     .action(async (options: LsOptions, command: Command) => {
       print((await import('../commands/ls.ts')).ls(options), command)
     })
@@ -79,15 +91,30 @@ export function labVerbs(program: Command): void {
     'sudo ns-net exec web -- ip addr',
     'sudo ns-net exec pid:1234 -- ss -tlnp',
     'sudo ns-net exec docker:demo --all-ns -- ls /',
+    'sudo ns-net exec --all -- ip -br addr',
+    'sudo ns-net exec -l tier=web -- ping -c1 10.88.0.1',
   ])
-    .argument('<target>', 'lab, pid:N, podman:NAME, docker:NAME, self, path:FILE or host')
-    .argument('<command...>')
+    .usage('[options] <target> -- <command...>\n       ns-net exec --all|-l <key=value> [options] -- <command...>')
+    .argument('[target]', 'lab, pid:N, podman:NAME, docker:NAME, self, path:FILE or host')
+    .argument('[command...]')
     .option('--all-ns', 'with a process: all its namespaces, not only that of its network')
+    .option('--all', 'instead of a target: in every lab, 8 at a time; each line begins with the name of its lab')
+    .option('-l, --selector <key=value>', 'the same in labs with this label; may be repeated', collect)
     .passThroughOptions()
-    .action(async (target: string, words: string[], options: ExecOptions) => {
+    .action(async (target: string | undefined, words: string[], options: ExecOptions, verb: Command) => {
       requireRoot('exec')
+      const { exec, execInLabs } = await import('../commands/exec.ts')
+      if (options.all || options.selector) {
+        const all = target === undefined ? [] : [target, ...words]
+        return print(await execInLabs(all, options, Boolean(verb.optsWithGlobals().json)), verb)
+      }
       const { command, own } = splitOwnOptions(words)
-      const { exec } = await import('../commands/exec.ts')
+      if (target === undefined || command.length === 0)
+        throw new CliError(
+          'usage',
+          `missing required argument '${target === undefined ? 'target' : 'command'}'`,
+          'ns-net exec TARGET -- COMMAND, or in every lab: ns-net exec --all -- COMMAND',
+        )
       exec(target, command, { allNs: options.allNs || own.includes('--all-ns') })
     })
   verb(program, 'Diagnose', 'ping', 'ICMP echo from a lab to an address, another lab, or its gateway', [

@@ -19,6 +19,7 @@ export function networkVerbs(program: Command): void {
     .option('--mac <mac>', 'a fixed MAC address')
     .option('--mtu <n>', 'bytes', positiveInteger)
     .option('--if <name>', 'the interface inside (default: the first free ethN)')
+    .option('--host-if <name>', 'one name more for its end on the host, up to 127 bytes')
     .option('-p, --publish <port>', port, collect)
     .action(async (name: string, network: string, options: AttachOptions, command: Command) => {
       requireRoot('attach')
@@ -49,7 +50,7 @@ function netVerbs(program: Command): void {
     .option('--gateway <address>', 'address of the host in it (default: the first)')
     .option('--ipv6', 'an IPv6 range as well')
     .option('--driver <name>', 'bridge, ptp (routed links), l2 (no addresses) or macvlan')
-    .option('--internal', 'no way out: neither default route nor NAT')
+    .option('--internal', 'no way out and none in: only the host and its own labs')
     .option('--isolated', 'its labs do not reach each other')
     .option('--mtu <n>', 'bytes', positiveInteger)
     .option('--bridge <name>', 'name of the bridge (default: ns-NAME)')
