@@ -36,6 +36,16 @@ test('ps, whose and ss find the process of a lab, its namespace and its socket',
   ])
 })
 
+test('a command with line feeds and escapes in it stays one line of the table', () => {
+  using host = createHost()
+  nsNet(host, 'add', 'web')
+  host.start(['ip', 'netns', 'exec', 'web', 'sh', '-c', 'read line', '\n\x1b[31m', '2'])
+  host.sh('for i in $(seq 50); do ip netns pids web | grep -q . && exit; sleep 0.1; done; exit 1')
+  const lines = nsNet(host, 'ps', 'web').stdout.trim().split('\n')
+  expect(lines).toHaveLength(2)
+  expect(lines[1]).toMatch(/ sh -c read line {2,}\[31m 2$/)
+})
+
 test('same says for each kind what two processes share, with exit code 1 when not all of it', (context) => {
   requireTool('socat', context)
   using host = createHost()

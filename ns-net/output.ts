@@ -11,9 +11,12 @@ export interface Report {
   readonly negative?: boolean
 }
 
+/** A line feed in a command would break the table, and worse may be in there. */
+const printable = (cell: string): string => cell.replaceAll(/\p{Cc}+/gu, ' ')
+
 /** Columns with a gutter of two spaces, headings in capitals, `-` for nothing: stable for awk. */
 export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
-  const lines = [headings, ...rows.map((row) => row.map((cell) => cell || '-'))]
+  const lines = [headings, ...rows.map((row) => row.map((cell) => printable(cell) || '-'))]
   const widths = headings.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)))
   return lines
     .map((line) =>

@@ -123,9 +123,5 @@ function showKeeper(keeper: Keeper): string {
   }
 }
 
-/** What stands between words of a command may be a line feed, or worse. */
 const showProcess = ({ pid, command }: { pid: number; command: string }): string =>
-  `${pid} ${command
-    .replaceAll(/\p{Cc}+/gu, ' ')
-    .slice(0, 40)
-    .trim()}`
+  `${pid} ${command.slice(0, 40).trim()}`
