@@ -1,36 +1,18 @@
-import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeEach, expect, type TestContext, test } from 'vitest'
-import { createHost, executables, type Host, type RunOptions, type RunResult, requireTool } from './host.ts'
+import { beforeEach, expect, test } from 'vitest'
+import { buildCnitool } from './cnitool/build.ts'
+import { createHost, executables, type Host, type RunOptions, type RunResult } from './host.ts'
 
 /*
  * libcni, the library that container runtimes call plugins with, drives our executables through cnitool/main.go: it
  * passes results from plugin to plugin, keeps them in its cache for CHECK and DEL, and reads what plugins print its way.
  */
 
-const sources = '/usr/share/gocode' // Debian's golang-github-appc-cni-dev
-const folder = mkdtempSync(`${tmpdir()}/cnitool-`)
-const cnitool = `${folder}/cnitool`
-afterAll(() => rmSync(folder, { recursive: true }))
-
-beforeEach((context) => build(context), 120_000)
-
-function build(context: TestContext): void {
-  const go = requireTool('go', context)
-  if (existsSync(cnitool)) return
-  if (!existsSync(`${sources}/src/github.com/containernetworking/cni/libcni`)) {
-    if (process.env.CI)
-      throw new Error('libcni is not installed (golang-github-appc-cni-dev); under CI it must be there')
-    context.skip('libcni is not installed (golang-github-appc-cni-dev)')
-  }
-  const main = fileURLToPath(new URL('cnitool/main.go', import.meta.url))
-  // The library is older than Go modules.
-  const env = { ...process.env, GO111MODULE: 'off', GOPATH: sources, GOCACHE: process.env.GOCACHE ?? `${folder}/cache` }
-  const { status, stderr } = spawnSync(go, ['build', '-o', cnitool, main], { env, encoding: 'utf8' })
-  if (status !== 0) throw new Error(`go build: ${stderr}`)
-}
+let cnitool = ''
+beforeEach((context) => {
+  cnitool = buildCnitool(context)
+}, 120_000)
 
 const examples = fileURLToPath(new URL('../conf-examples', import.meta.url))
 const exampleNames = readdirSync(examples)

@@ -115,8 +115,21 @@ test('tutorial 2, step 4: one command instead of the network chapter', (context)
     namespaces: ours.run(['ip', 'netns', 'list']).stdout,
   })
   const before = state()
-  const options = ['--ptp', '--subnet', '10.0.0.0/24', '--ip', '10.0.0.2', '--if', 'veth-container']
+  const options = [
+    '--ptp',
+    '--subnet',
+    '10.0.0.0/24',
+    '--ip',
+    '10.0.0.2',
+    '--if',
+    'veth-container',
+    '--host-if',
+    'veth-host',
+  ]
   nsNet(ours, ['add', 'mycontainer', ...options])
+  const addressOutside = (host: Host) =>
+    host.run(['ip', '-br', '-4', 'addr', 'show', 'veth-host']).stdout.split(/\s+/)[2]
+  expect(addressOutside(ours)?.split('/')[0]).toBe(addressOutside(theirs)?.split('/')[0])
   expect(stepFourFacts(ours)).toEqual(mended)
   expect(sourceSeen(inNamespace(ours, 'mycontainer'), '192.0.2.2')).toBe(source)
   nsNet(ours, ['del', 'mycontainer'])
