@@ -108,17 +108,23 @@ export function startCommand(lab: string, command: string): void {
 
 /** Ends commands with all that they have started: SIGTERM, two seconds, SIGKILL. */
 export function endCommands(commands: readonly BackgroundCommand[]): void {
+  // The number of a process group is not given away while one of the group is left.
+  let groups = commands.filter(isRunning).map(({ pid }) => pid!)
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-    const left = commands.filter(isRunning)
-    if (left.length === 0) return
-    for (const { pid } of left) {
-      try {
-        process.kill(-pid!, signal)
-      } catch {
-        // it ended by itself
-      }
+    groups = groups.filter((group) => send(group, signal))
+    for (let waited = 0; waited < 2000 && groups.length > 0; waited += 20) {
+      pause(20)
+      groups = groups.filter((group) => send(group, 0))
     }
-    for (let waited = 0; waited < 2000 && left.some(isRunning); waited += 20) pause(20)
+  }
+}
+
+/** False when nobody of the group is left. */
+function send(group: number, signal: 'SIGTERM' | 'SIGKILL' | 0): boolean {
+  try {
+    return process.kill(-group, signal)
+  } catch {
+    return false
   }
 }
 
