@@ -137,6 +137,33 @@ describe.each(variants)('iptables variant %s', (variant) => {
     }
   })
 
+  test.for(['iptables', 'nftables'])('backend "%s", internal: nothing in, nothing out', (backend) => {
+    const { host, containers } = lab()
+    using _ = host
+    dropForwarded(host)
+    const rules = () => [save(host), nft(host).stdout]
+    const before = rules()
+    const [a, a2, b] = containers
+    const keys = { backend, internal: true }
+    firewall(host, 'ADD', b, { backend })
+    firewall(host, 'ADD', a, keys)
+    const once = rules()
+    firewall(host, 'ADD', a2, keys)
+    expect(rules()).toEqual(once)
+    for (const calls of [true, false]) {
+      bridgeCallsIptables(host, calls)
+      const inside = { sameBridge: yes, gateway: yes, otherBridge: no, otherWay: no, outside: no }
+      expect({ calls, ...reachability(host, containers) }).toEqual({ calls, ...inside })
+    }
+    if (backend === 'iptables') host.run(['iptables', '-D', 'NS-NET-FORWARD', '2'], { env: programs.env })
+    else host.run(['nft', 'flush', 'chain', 'inet', 'ns-net-firewall', 'forward'])
+    expect(firewall(host, 'CHECK', a, keys, { expectFailure: true }).json).toMatchObject({ code: 104 })
+    firewall(host, 'ADD', a, keys)
+    for (const container of [a, a2]) firewall(host, 'CHECK', container, keys)
+    for (const container of containers) firewall(host, 'DEL', container)
+    expect(rules()).toEqual(before)
+  })
+
   test('rules per network; the last DEL, with names only, removes them all', () => {
     const { host, containers } = lab()
     using _ = host

@@ -567,9 +567,7 @@ describe('export', () => {
     expect(diff(host, json)).toMatchObject({ status: 0, stdout: '', stderr: '' })
     using other = createHost()
     nsNet(other, ['apply', '-f', '-'], { input: yaml })
-    // A routed link takes no MAC address.
-    const view = (on: Host) =>
-      labs.map((lab) => [lab, inside(on, lab, { macs: lab !== 'routed' && lab !== 'own' })] as const)
+    const view = (on: Host) => labs.map((lab) => [lab, inside(on, lab)] as const)
     expect(view(other)).toEqual(view(host))
     expect(rules(other)).toEqual(rules(host))
     expect(other.json(['ip', '-j', 'link', 'show', 'lab0'])).toMatchObject([{ ifname: 'lab0', operstate: 'UP' }])

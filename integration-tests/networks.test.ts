@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { expect, test } from 'vitest'
+import { describe, expect, type TestContext, test } from 'vitest'
 import { sourceSeen, tellAddress } from './echo-server.ts'
 import {
   createHost,
@@ -114,6 +114,115 @@ test('an internal network leads nowhere, an isolated one not to its neighbours',
   nsNet(host, 'add', 'quiet', '--internal')
   expect(reaches(host, 'quiet', '10.88.0.1')).toBe(true)
   expect(reaches(host, 'quiet', '192.0.2.2')).toBe(false)
+})
+
+describe('nothing is forwarded into or out of an internal network', () => {
+  /** Which of the addresses answer, all asked at the same time: the silent ones take a second. */
+  const answering = (from: Place, addresses: readonly string[]): string[] => {
+    const script = addresses.map((to) => `{ ping -c1 -i0.2 -w1 ${to} >/dev/null 2>&1 && echo ${to}; } &`)
+    const answered = from.sh(`${script.join('\n')}\nwait`).stdout.split('\n')
+    return addresses.filter((to) => answered.includes(to))
+  }
+  const rulesOf = (host: Host) => host.run(['nft', 'list', 'ruleset']).stdout
+  const forwarding = (host: Host) =>
+    host
+      .run(['nft', 'list', 'table', 'inet', 'ns-net-firewall'], { expectFailure: 'maybe' })
+      .stdout.split('\n')
+      .filter((line) => line.includes('drop'))
+  const [db, cache] = [
+    ['10.20.0.2', 'fd00:20::2'],
+    ['10.20.0.3', 'fd00:20::3'],
+  ]
+  const own = ['10.20.0.1', 'fd00:20::1', '192.0.2.1', '2001:db8::1']
+  const strange = ['10.10.0.2', 'fd00:10::2', '192.0.2.2', '2001:db8::2']
+
+  /** Both ways there are routes, by hand where the network gives none: only a rule can be what keeps them apart. */
+  function connected(context: TestContext, driver: string) {
+    for (const tool of ['ping', 'socat', 'nft']) requireTool(tool, context)
+    const host = createHost()
+    const outside = host.addUplink()
+    for (const range of ['10.20.0.0/24 via 192.0.2.1', 'fd00:20::/64 via 2001:db8::1'])
+      outside.run(['ip', 'route', 'add', ...range.split(' ')])
+    const ranges = (n: number) => ['--subnet', `10.${n}.0.0/24`, '--subnet', `fd00:${n}::/64`]
+    nsNet(host, 'net', 'create', 'lan', ...ranges(10))
+    nsNet(host, 'add', 'web', '--net', 'lan')
+    const before = rulesOf(host)
+    nsNet(host, 'net', 'create', 'back', '--internal', '--driver', driver, ...ranges(20))
+    for (const name of ['db', 'cache']) {
+      nsNet(host, 'add', name, '--net', 'back', ...(name === 'db' ? ['-p', '5432:80'] : []))
+      for (const gateway of ['10.20.0.1', 'fd00:20::1'])
+        host.run(['ip', '-n', name, 'route', 'add', 'default', 'via', gateway])
+    }
+    return { host, outside, before }
+  }
+
+  test.for(['bridge', 'ptp'])('driver %s', (driver, context) => {
+    const { host, outside, before } = connected(context, driver)
+    using _ = host
+    const [inDb, inWeb] = [inLab(host, 'db'), inLab(host, 'web')]
+    const connects = (from: Place, to: string) =>
+      from.run(['socat', '-T1', '-u', `TCP:${to},connect-timeout=1`, '-'], { expectFailure: 'maybe' }).stdout !== ''
+    inDb.start(['socat', 'TCP6-LISTEN:80,ipv6-v6only=0,fork,reuseaddr', 'SYSTEM:echo db'])
+    host.run(['socat', '-T5', '-u', 'TCP:10.20.0.2:80,retry=50,interval=0.1', '-'])
+
+    for (const calls of [0, 1]) {
+      for (const name of ['iptables', 'ip6tables']) // frames inside the bridge pass the rules then, as with Docker
+        host.sh(`echo ${calls} >/proc/sys/net/bridge/bridge-nf-call-${name} || true`)
+      expect(answering(inDb, [...cache!, ...own])).toEqual([...cache!, ...own])
+      expect(answering(host, [...db!, ...cache!])).toEqual([...db!, ...cache!])
+      expect([host, inLab(host, 'cache')].map((from) => connects(from, '10.20.0.2:80'))).toEqual([true, true])
+      expect([host, inLab(host, 'cache')].map((from) => connects(from, '192.0.2.1:5432'))).toEqual([true, true])
+    }
+    /** Echo requests that came in: nothing gets through in one direction either. */
+    const echoes = (place: Place) =>
+      place.sh("nstat -asz IcmpInEchos Icmp6InEchos | awk '/InEchos/ { all += $2 } END { print all }'").stdout
+    const arrived = () => [inDb, inLab(host, 'cache'), inWeb, outside].map(echoes)
+    const untouched = arrived()
+    expect(answering(inDb, strange)).toEqual([])
+    for (const from of [inWeb, outside]) {
+      expect(answering(from, [...db!, ...cache!])).toEqual([])
+      for (const to of ['10.20.0.2:80', '[fd00:20::2]:80', '192.0.2.1:5432']) expect(connects(from, to)).toBe(false)
+    }
+    expect(arrived()).toEqual(untouched)
+
+    // Without the rules nothing else would keep them apart.
+    host.run(['nft', 'delete', 'table', 'inet', 'ns-net-firewall'])
+    expect(answering(inDb, strange)).toEqual(strange)
+    for (const from of [inWeb, outside]) {
+      expect(answering(from, db!)).toEqual(db)
+      for (const to of ['10.20.0.2:80', '192.0.2.1:5432']) expect(connects(from, to)).toBe(true)
+    }
+    nsNet(host, 'reload')
+    expect(answering(inDb, strange)).toEqual([])
+
+    nsNet(host, 'del', 'cache')
+    expect(forwarding(host)).not.toEqual([])
+    nsNet(host, 'del', 'db', '--kill')
+    expect(rulesOf(host)).toBe(before)
+  })
+})
+
+test('of labs that an internal network keeps apart, why names the rule, and doctor finds nothing wrong', () => {
+  using host = createHost()
+  nsNet(host, 'net', 'create', 'back', '--internal', '--subnet', '10.20.0.0/24')
+  nsNet(host, 'add', 'web')
+  nsNet(host, 'add', 'db', '--net', 'back')
+  host.run(['ip', '-n', 'db', 'route', 'add', 'default', 'via', '10.20.0.1'])
+  for (const [from, to, rule] of [
+    ['web', 'db', 'iifname != "ns-back" oifname "ns-back" drop'],
+    ['db', 'web', 'iifname "ns-back" oifname != "ns-back" drop'],
+  ] as const) {
+    const { stdout } = host.run([program, 'why', from, to, '--json'], { expectFailure: true })
+    const { verdict, fix, hops } = JSON.parse(stdout)
+    expect({ verdict, fix }).toEqual({
+      verdict: 'dropped on the host in chain forward of table inet ns-net-firewall (rule set owned by ns-net)',
+      fix: [],
+    })
+    expect(JSON.stringify(hops)).toContain(JSON.stringify(rule).slice(1, -1))
+  }
+  expect(host.run([program, 'why', 'host', 'db']).status).toBe(0)
+  const { checks } = JSON.parse(host.run([program, 'doctor', '--json'], { expectFailure: 'maybe' }).stdout)
+  expect(checks.filter(({ check }: { check: string }) => check === 'leftovers')).toMatchObject([{ state: 'ok' }])
 })
 
 test('routed and address-less networks', (context) => {

@@ -1,6 +1,14 @@
 import { cpSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { createHost, executables, type Host, type RunOptions, type RunResult, requireTool } from './host.ts'
+import {
+  createHost,
+  executables,
+  type Host,
+  type RunOptions,
+  type RunResult,
+  referencePlugins,
+  requireTool,
+} from './host.ts'
 
 const program = `${executables}/ns-net`
 const nsNet = (host: Host, args: string[], options: RunOptions = {}): RunResult => host.run([program, ...args], options)
@@ -86,6 +94,39 @@ test('after a reboot everything is as it was: addresses, MACs, ports, cables, sh
   nsNet(next, ['del', 'api'])
   expect(next.run(['ip', 'netns', 'list']).stdout).toBe('')
   expect(next.run(['sh', '-c', 'find /var/lib/cni -type f -name "10.*"']).stdout).toBe('')
+})
+
+test('labs on routed links and on macvlan keep their MACs, over a reboot and over export and apply', (context) => {
+  if (!existsSync(`${referencePlugins}/macvlan`)) context.skip(`${referencePlugins}/macvlan is not installed`)
+  using host = createHost()
+  host.addUplink()
+  nsNet(host, ['net', 'create', 'routed', '--driver', 'ptp', '--subnet', '10.20.0.0/24', '--internal'])
+  for (const [name, ...more] of [['outer'], ['inner', '--internal']] as const)
+    nsNet(host, ['net', 'create', name, '--driver', 'macvlan', '--parent', 'eth0', ...more])
+  nsNet(host, ['add', 'a', '--net', 'routed', '--net', 'outer', '--net', 'inner'])
+  nsNet(host, ['add', 'b', '--net', 'routed:mac=02:00:00:00:00:0b', '--net', 'outer:mac=02:00:00:00:00:1b'])
+  const macs = ({ links }: ReturnType<typeof inside>) => links.map(({ ifname, address }) => [ifname, address])
+  const view = (on: Host) => ['a', 'b'].map((lab) => inside(on, lab))
+  const before = view(host)
+  expect(macs(before[1]!)).toEqual([
+    ['eth0', '02:00:00:00:00:0b'],
+    ['eth1', '02:00:00:00:00:1b'],
+    ['lo', '00:00:00:00:00:00'],
+  ])
+
+  const document = nsNet(host, ['export']).stdout
+  expect(document).not.toContain('conflist')
+  expect(nsNet(host, ['diff', '-f', '-'], { input: document }).stdout).toBe('')
+  using applied = createHost()
+  applied.addUplink()
+  nsNet(applied, ['apply', '-f', '-'], { input: document })
+  expect(view(applied)).toEqual(before)
+
+  nsNet(host, ['save'])
+  using next = reboot(host)
+  next.addUplink()
+  nsNet(next, ['restore'])
+  expect(view(next)).toEqual(before)
 })
 
 test('restore adds what is missing and changes nothing else', () => {

@@ -29,7 +29,7 @@ export interface NetworkSpec {
   readonly gateway?: string
   /** Also an IPv6 range, chosen unless `subnets` has one. */
   readonly ipv6?: boolean
-  /** No way out: neither default route nor translation. */
+  /** No way out and none in: neither default route nor translation, and nothing is forwarded. */
   readonly internal?: boolean
   /** Its labs reach outside and the host, but not each other. */
   readonly isolated?: boolean
@@ -150,7 +150,9 @@ export function conflistOf(spec: NetworkSpec): { cniVersion: string; name: strin
     const own = gateway !== undefined && gateway.includes(':') === subnet.includes(':')
     return [own ? { subnet, gateway } : { subnet }]
   })
-  return { cniVersion: '1.1.0', name, plugins: pluginsOf(spec, ranges) }
+  // The macvlan of Debian's reference plugins speaks no later version.
+  const cniVersion = spec.driver === 'macvlan' ? '1.0.0' : '1.1.0'
+  return { cniVersion, name, plugins: pluginsOf(spec, ranges) }
 }
 
 function pluginsOf(spec: NetworkSpec, ranges: readonly object[]): object[] {
@@ -161,8 +163,13 @@ function pluginsOf(spec: NetworkSpec, ranges: readonly object[]): object[] {
     : (spec.subnets ?? []).map((each) => ({ dst: each.includes(':') ? '::/0' : '0.0.0.0/0' }))
   const ipam = { type: 'host-local', ranges }
   const published = { type: 'portmap', capabilities: { portMappings: true } }
-  // Docker sets a FORWARD policy of DROP. With this backend nothing is done where nobody drops anything.
-  const firewall = { type: 'firewall', backend: 'nftables', ...(isolated && { ingressPolicy: 'isolated' }) }
+  // Docker sets a FORWARD policy of DROP. With this backend nothing is accepted where nobody drops anything.
+  const firewall = {
+    type: 'firewall',
+    backend: 'nftables',
+    ...(isolated && { ingressPolicy: 'isolated' }),
+    ...(internal && { internal }),
+  }
   const lo = { type: 'loopback' }
   switch (driver) {
     case 'bridge':
@@ -205,6 +212,12 @@ const behindChaos = (plugin: PluginConf): PluginConf =>
 export const interfacePlugin = (list: ConfList): PluginConf =>
   list.plugins.find(({ type }) => type !== 'loopback') ?? list.plugins[0]!
 
+export const isDefaultRoute = ({ dst }: { readonly dst?: string }): boolean => dst?.endsWith('/0') ?? false
+
+export const givesDefaultRoute = ({ isDefaultGateway, ipam }: PluginConf): boolean =>
+  isDefaultGateway === true ||
+  ((ipam as { routes?: { dst?: string }[] } | undefined)?.routes ?? []).some(isDefaultRoute)
+
 const flag = (plugin: PluginConf, key: string): boolean => plugin[key] === true
 
 /** What a conflist made by {@link conflistOf}, or by somebody else, amounts to. */
@@ -224,7 +237,7 @@ export function specOf(list: ConfList): NetworkSpec & { readonly driver: Driver;
     driver,
     subnets,
     gateway: rangesOf(list).find((range) => typeof range.gateway === 'string')?.gateway as string | undefined,
-    internal: driver !== 'l2' && !flag(plugin, 'ipMasq') && !list.plugins.some(({ type }) => type === 'nat'),
+    internal: driver === 'macvlan' ? !givesDefaultRoute(plugin) : list.plugins.some((each) => flag(each, 'internal')),
     isolated: flag(plugin, 'portIsolation'),
     mtu: typeof plugin.mtu === 'number' ? plugin.mtu : undefined,
     bridge: onBridge ? bridgeOf(plugin) : undefined,

@@ -59,11 +59,16 @@ export function partsOf({ backend, adminChain, zone }: FilterConf, policies: rea
   if (policies.length === 0) return []
   const chosen = chooseBackend(backend, means)
   if (chosen === 'iptables') return policies.map((policy) => inIptables(policy, adminChain, means))
-  // One rule is for both families.
-  const isolation = policies.slice(0, 1).filter(({ ingress, link }) => ingress !== 'open' && link)
-  const isolated = isolation.map((policy) => inNftables(policyOf({ ...policy, family: 4, subnets: [] }), means))
-  if (chosen === 'firewalld') return [...isolated, ...policies.flatMap((policy) => inFirewalld(policy, zone))]
-  return [...isolated, ...partsWhereDropped(policies, means, adminChain)]
+  const dropping = policiesThatDrop(policies).map((policy) => inNftables(policy, means))
+  if (chosen === 'firewalld') return [...dropping, ...policies.flatMap((policy) => inFirewalld(policy, zone))]
+  return [...dropping, ...partsWhereDropped(policies, means, adminChain)]
+}
+
+/** A rule about links is for both families, one about subnets is not. */
+function policiesThatDrop(policies: readonly Policy[]): Policy[] {
+  const dropping = policies.filter(({ ingress, internal, link }) => internal || (ingress !== 'open' && link))
+  const [first] = dropping
+  return first?.link ? [policyOf({ ...first, family: 4, subnets: [] })] : dropping
 }
 
 /** What lets the policies' packets through where iptables drops them: nothing where it does not. */
@@ -75,7 +80,9 @@ export function partsWhereDropped(policies: readonly Policy[], means: Means, adm
     means.warn('iptables may drop what the containers send, and without its programs nothing can be done')
     return []
   }
-  return dropped.map((policy) => inIptables(policyOf({ ...policy, ingress: 'open' }), adminChain, means))
+  return dropped.map((policy) =>
+    inIptables(policyOf({ ...policy, ingress: 'open', internal: false }), adminChain, means),
+  )
 }
 
 function inIptables(policy: Policy, adminChain: AdminChain, { netfilter }: Means): Part {

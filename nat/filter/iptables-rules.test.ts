@@ -53,6 +53,26 @@ test('without a bridge the subnet alone matches; all of IPv4 needs no match', ()
   )
 })
 
+test('an internal network: by its bridge, without one by its subnet', () => {
+  const internal = (link?: string) => ({ ...policy('open', link), link, internal: true })
+  const drops = (each: Policy) => rulesOf(each).filter((rule) => rule.endsWith('DROP'))
+  expect(drops(internal('br0'))).toEqual([
+    `-A NS-NET-FORWARD -i br0 ! -o br0 ${marked('open')} -j DROP`,
+    `-A NS-NET-FORWARD ! -i br0 -o br0 ${marked('open')} -j DROP`,
+  ])
+  expect(drops(internal())).toEqual([
+    `-A NS-NET-FORWARD -s 10.7.0.0/24 ! -d 10.7.0.0/24 ${marked('open')} -j DROP`,
+    `-A NS-NET-FORWARD ! -s 10.7.0.0/24 -d 10.7.0.0/24 ${marked('open')} -j DROP`,
+  ])
+  const one = apply(fresh, completion(fresh, policy('open', 'br1', 'web'), 'CNI-ADMIN'))
+  const after = apply(one, completion(one, internal('br0'), 'CNI-ADMIN'))
+  const targets = after.filter((line) => line.startsWith('-A NS-NET-FORWARD')).map((line) => line.split(' ').at(-1))
+  expect(targets).toEqual(['CNI-ADMIN', 'DROP', 'DROP', 'ACCEPT', 'ACCEPT', 'ACCEPT', 'ACCEPT'])
+  const hash = (more: object) => policyOf({ ...policy('open'), ...more }).mark
+  expect(hash({ internal: false })).toBe(hash({}))
+  expect(hash({ internal: true })).not.toBe(hash({}))
+})
+
 test('a fresh table gets chains, jumps and rules; administrator first, drops before accepts', () => {
   const after = apply(fresh, completion(fresh, policy('isolated'), 'CNI-ADMIN'))
   expect(after.filter((line) => line.startsWith('-A NS-NET-FORWARD')).map((line) => line.split(' ').at(-1))).toEqual([

@@ -9,6 +9,8 @@ import type { Policy } from './policy.ts'
  *   NS-NET-FORWARD -j CNI-ADMIN                                 what an administrator says comes before all others
  *   NS-NET-FORWARD -i br0 ! -o br0 -j NS-NET-ISOLATED           same-bridge and isolated
  *   NS-NET-FORWARD -i br0 -o br0 -j DROP                        isolated
+ *   NS-NET-FORWARD -i br0 ! -o br0 -j DROP                      internal; -s SUBNET ! -d SUBNET without a bridge
+ *   NS-NET-FORWARD ! -i br0 -o br0 -j DROP                      internal; ! -s SUBNET -d SUBNET without a bridge
  *   NS-NET-FORWARD -s 10.7.0.0/24 -i br0 -j ACCEPT
  *   NS-NET-FORWARD -d 10.7.0.0/24 -o br0 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT
  *   NS-NET-ISOLATED -o br0 -j DROP
@@ -31,10 +33,21 @@ const forwardJump = `-A FORWARD ${ours} -j ${forwardChain}`
 const adminJumps = (chain: AdminChain) => (chain === undefined ? [] : [`-A ${forwardChain} ${ours} -j ${chain}`])
 
 /** Rules that drop; they stand before those that accept. */
+const dropRules = (policy: Policy): string[] => [...isolationRules(policy), ...borderRules(policy)]
+
 function isolationRules({ link, ingress, mark }: Policy): string[] {
   if (ingress === 'open' || !link) return []
   const within = ingress === 'isolated' ? [`-A ${forwardChain} -i ${link} -o ${link} ${comment(mark)} -j DROP`] : []
   return [`-A ${forwardChain} -i ${link} ! -o ${link} ${comment(mark)} -j ${isolationChain}`, ...within]
+}
+
+function borderRules({ link, subnets, internal, mark }: Policy): string[] {
+  if (!internal) return []
+  const ranges = subnets.filter(({ prefix }) => prefix > 0).map(formatCidr)
+  const crossing = link
+    ? [`-i ${link} ! -o ${link}`, `! -i ${link} -o ${link}`]
+    : ranges.flatMap((range) => [`-s ${range} ! -d ${range}`, `! -s ${range} -d ${range}`])
+  return crossing.map((match) => `-A ${forwardChain} ${match} ${comment(mark)} -j DROP`)
 }
 
 function acceptRules({ link, subnets, mark }: Policy): string[] {
@@ -53,7 +66,7 @@ const isolatedLink = ({ link, ingress, mark }: Policy): string[] =>
 
 /** Every rule of a policy. */
 export const rulesOf = (policy: Policy): string[] => [
-  ...isolationRules(policy),
+  ...dropRules(policy),
   ...acceptRules(policy),
   ...isolatedLink(policy),
 ]
@@ -90,7 +103,7 @@ export function completion(saved: readonly string[], policy: Policy, adminChain:
   const newAdmins = adminJumps(adminChain).filter((jump) => missing.has(jump))
   lines.push(...newAdmins.map((jump) => insert(jump, 1)))
   const first = admins + newAdmins.length + 1
-  for (const rule of isolationRules(policy)) if (missing.has(rule)) lines.push(insert(rule, first))
+  for (const rule of dropRules(policy)) if (missing.has(rule)) lines.push(insert(rule, first))
   return [...lines, ...[...acceptRules(policy), ...isolatedLink(policy)].filter((rule) => missing.has(rule))]
 }
 

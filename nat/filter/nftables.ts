@@ -11,7 +11,15 @@ import {
 } from '../../netlink-lib/nftables/commands.ts'
 import { families, messageTypes, ruleMessage } from '../../netlink-lib/nftables/messages.ts'
 import type { NetfilterSocket } from '../../netlink-lib/nftables/netfilter-socket.ts'
-import { type Expression, linkNamed, saysTheSame, verdict } from '../../netlink-lib/nftables/statements.ts'
+import {
+  addressIn,
+  type Comparison,
+  type Expression,
+  joined,
+  linkNamed,
+  saysTheSame,
+  verdict,
+} from '../../netlink-lib/nftables/statements.ts'
 import { RuleMissing } from '../errors.ts'
 import type { Policy } from './policy.ts'
 
@@ -23,6 +31,13 @@ import type { Policy } from './policy.ts'
  *     iifname "br0" oifname "br0" drop                    isolated
  *   }
  *   chain isolated { oifname "br0" drop }
+ *
+ * and of an internal network, by its bridge or without one by its subnet:
+ *
+ *   chain forward {
+ *     iifname "br0" oifname != "br0" drop                 or ip saddr 10.7.0.0/24 ip daddr != 10.7.0.0/24 drop
+ *     iifname != "br0" oifname "br0" drop                 or ip saddr != 10.7.0.0/24 ip daddr 10.7.0.0/24 drop
+ *   }
  *
  * There is nothing to accept here: a packet that another table drops stays dropped, whatever this one says. Each rule
  * carries the mark of its policy. The caller holds the lock, so nobody else of ours changes the table meanwhile.
@@ -38,7 +53,9 @@ interface Rule {
 }
 
 /** Those of `isolated` first, as the others lead there. */
-function rulesOf({ link, ingress }: Policy): Rule[] {
+const rulesOf = (policy: Policy): Rule[] => [...isolationRules(policy), ...borderRules(policy)]
+
+function isolationRules({ link, ingress }: Policy): Rule[] {
   if (ingress === 'open' || !link) return []
   const from = linkNamed('iifname', link)
   const within = [...from, ...linkNamed('oifname', link), verdict('drop')]
@@ -47,6 +64,19 @@ function rulesOf({ link, ingress }: Policy): Rule[] {
     { chain: forward, expressions: [...from, ...linkNamed('oifname', link, 'neq'), verdict('jump', isolated)] },
     ...(ingress === 'isolated' ? [{ chain: forward, expressions: within }] : []),
   ]
+}
+
+/** What leaves an internal network, and what enters it. */
+function borderRules({ link, subnets, internal }: Policy): Rule[] {
+  if (!internal) return []
+  const between = (from: Comparison, to: Comparison): Expression[][] =>
+    link
+      ? [[...linkNamed('iifname', link, from), ...linkNamed('oifname', link, to)]]
+      : subnets
+          .filter(({ prefix }) => prefix > 0)
+          .map((subnet) => joined(addressIn('saddr', subnet, from), addressIn('daddr', subnet, to)))
+  const crossing = [...between('eq', 'neq'), ...between('neq', 'eq')]
+  return crossing.map((match) => ({ chain: forward, expressions: [...match, verdict('drop')] }))
 }
 
 /** The rules of our table, wherever they are. */

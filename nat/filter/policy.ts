@@ -20,13 +20,16 @@ export interface Policy {
   /** Containers in these may send, and receive the answers. */
   readonly subnets: readonly Cidr[]
   readonly ingress: IngressPolicy
+  /** Nothing is forwarded between the network and anything else. */
+  readonly internal?: boolean
   /** The text that every rule of the policy carries: attachments that agree share their rules. */
   readonly mark: string
 }
 
 export function policyOf(parts: Omit<Policy, 'mark'>): Policy {
-  const { network, family, link, subnets, ingress } = parts
-  const hash = fnv1a(JSON.stringify([network, family, link, subnets.map(formatCidr), ingress]))
+  const { network, family, link, subnets, ingress, internal } = parts
+  const facts = [network, family, link, subnets.map(formatCidr), ingress]
+  const hash = fnv1a(JSON.stringify(internal ? [...facts, 'internal'] : facts))
   return { ...parts, mark: `ns-net:${networkMark(network).trim()}:${hash}` }
 }
 
@@ -36,12 +39,13 @@ export interface Connected {
   readonly ips: readonly { readonly address: Cidr; readonly interface?: number }[]
 }
 
-/** The policies of an attachment: one per family of its addresses, both when it has none but is to be isolated. */
+/** The policies of an attachment: one per family of its addresses, both when it has none but is to be kept apart. */
 export function policiesOf(
   network: string,
   connected: Connected,
   ingress: IngressPolicy,
   route: RouteSocket,
+  internal = false,
 ): Policy[] {
   const link = linkOf(connected, ingress, route)
   const subnets = new Map<string, Cidr>()
@@ -51,10 +55,10 @@ export function policiesOf(
     if (isOurs) subnets.set(formatCidr(subnet), subnet)
   }
   const ofFamily = (family: Family) => [...subnets.values()].filter((subnet) => subnet.family === family)
-  const needsBoth = subnets.size === 0 && ingress !== 'open' && link !== undefined
+  const needsBoth = subnets.size === 0 && (ingress !== 'open' || internal) && link !== undefined
   return ([4, 6] as const)
     .filter((family) => needsBoth || ofFamily(family).length > 0)
-    .map((family) => policyOf({ network, family, link, subnets: ofFamily(family), ingress }))
+    .map((family) => policyOf({ network, family, link, subnets: ofFamily(family), ingress, internal }))
 }
 
 /** Only a bridge is shared; the end of a container's own link would make rules per container, so only on demand. */

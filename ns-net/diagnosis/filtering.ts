@@ -69,13 +69,13 @@ function findingOf(
     finding: rule ? `${gate.title}: ${inChain(rule)}` : `${gate.title} policy DROP, no accept for ${subject(moment)}`,
     verdict: `${what}${did} on ${inWords(place)} in ${chainName(gate)}${owner ? ` (rule set owned by ${owner})` : ''}`,
     ...(isOwn(gate)
-      ? { advice: 'ns-net made this rule: the network was made to keep its labs apart' }
+      ? { advice: 'ns-net made this rule: its network was made isolated or internal' }
       : remedies(walk, acceptCommand(gate, hook, moment, place), place)),
     ...(isLinkLayer(gate) && { advice: `the rule is in ${gate.title}` }),
   }
 }
 
-/** The rules of firewall that drop are those of an isolated network. */
+/** The rules of firewall that drop are those of an isolated or internal network. */
 const isOwn = ({ origin }: Gate): boolean => origin.of === 'nft' && origin.chain.table.name.startsWith('ns-net')
 
 const isLinkLayer = ({ origin }: Gate): boolean =>

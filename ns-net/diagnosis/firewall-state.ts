@@ -6,7 +6,7 @@ import { Firewall, type Gate, ownerOf } from './firewall.ts'
 import { defaultVariant, type IptablesTable, variants } from './iptables.ts'
 import type { Moment } from './packet.ts'
 import type { Place, World } from './places.ts'
-import { driftOf, isIsolated } from './records.ts'
+import { driftOf, isInternal, isIsolated } from './records.ts'
 import { acceptCommand } from './remedy.ts'
 import { passes } from './rules.ts'
 import { read } from './settings.ts'
@@ -47,7 +47,9 @@ function momentsOf(host: Place): Moment[] {
       if (!inLink || source === undefined) return []
       const packet = { family: 4, protocol: 'icmp', source, reply: false } as const
       return [
-        ...(out ? [{ packet: { ...packet, destination: outside }, inLink, outLink: out }] : []),
+        ...(out && !isInternal(attachment)
+          ? [{ packet: { ...packet, destination: outside }, inLink, outLink: out }]
+          : []),
         ...(bridged && bridge && !isIsolated(attachment)
           ? [{ packet: { ...packet, destination: source }, inLink, outLink: inLink }]
           : []),

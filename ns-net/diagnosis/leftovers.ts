@@ -132,17 +132,22 @@ function translations({ marks }: Living): Check[] {
     })
 }
 
-/** Files that say who uses rules of iptables: `/run/ns-net/nat/network-lab/NS-NET-….v4/lab c1 eth0`. */
+/**
+ * Files that say who uses rules: `/run/ns-net/nat/network-lab/NS-NET-….v4/lab c1 eth0`. Below `firewall` the name ends
+ * in the plugin that asked for them: `lab c1 eth0 nat`.
+ */
 function users(feature: 'nat' | 'firewall', { marks }: Living): Check[] {
   const root = `/run/ns-net/${feature}`
   const marksOf = (folder: string) => namesIn(folder).flatMap((chain) => namesIn(`${folder}/${chain}`))
+  const ownerOf = (user: string) => (feature === 'nat' ? user : user.slice(0, user.lastIndexOf(' ')))
   const stale = namesIn(root)
     .filter((name) => name.startsWith('network-'))
     .flatMap((name) => marksOf(`${root}/${name}`))
-    .filter((mark) => !marks.has(mark))
-  return [...new Set(stale)].map((mark) =>
-    warn(`rules of ${feature} for ${mark}`, deletion(feature, attachmentOf(mark))),
-  )
+    .filter((user) => !marks.has(ownerOf(user)))
+  return [...new Set(stale)].map((user) => {
+    const plugin = feature === 'nat' ? feature : user.slice(user.lastIndexOf(' ') + 1)
+    return warn(`rules of ${feature} for ${ownerOf(user)}`, deletion(plugin, attachmentOf(user)))
+  })
 }
 
 const ports = ({ marks }: Living): Check[] =>

@@ -36,6 +36,10 @@ export function routesOf(lab: Lab, attachment: LabAttachment): GivenRoute[] {
 export const isIsolated = ({ config }: LabAttachment): boolean =>
   config.plugins.some(({ ingressPolicy, portIsolation }) => ingressPolicy === 'isolated' || portIsolation === true)
 
+/** A network that nothing is forwarded into or out of. */
+export const isInternal = ({ config }: LabAttachment): boolean =>
+  config.plugins.some(({ internal }) => internal === true)
+
 /** Which lab an address was given to. */
 export function labGiven(address: string): { lab: Lab; attachment: LabAttachment; cidr: Cidr } | undefined {
   for (const lab of listLabs())

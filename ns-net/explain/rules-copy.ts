@@ -53,7 +53,7 @@ function transactionsFor(netlink: NetlinkSocket): Request[][] {
     ...byHandle([
       ...sets.map(({ handle, unknown: _, ...set }, i) => {
         const request = command(messageTypes.newSet, setMessage.encode({ ...set, id: i + 1 }), flags.create)
-        return { ...placeOf(set), handle, request }
+        return { family: set.family, table: set.table, handle, request }
       }),
       ...chains.map(({ family, table, name, handle, hook, type, policy, userdata }) => {
         const body = chainMessage.encode({ family, table, name, hook, type, policy, userdata })
@@ -76,17 +76,16 @@ function transactionsFor(netlink: NetlinkSocket): Request[][] {
 }
 
 interface Numbered {
-  readonly family: number
+  readonly family?: number
   readonly table?: string
   readonly handle?: bigint
   readonly request: Request
 }
 
-const placeOf = ({ family, table }: Omit<Numbered, 'request'>) => ({ family, table })
-
 /**
  * A rule is deleted by its handle, so in the copy it has to be the same. The kernel counts what a table gets, whatever
- * it is: so all is made in that order, and a chain that goes again takes each number that nobody has any more.
+ * it is: so all is made in that order, and a chain that goes again takes each number that nobody has any more. Our rules
+ * are only ever appended, so this is their order, too.
  */
 function byHandle(all: readonly Numbered[]): Request[] {
   const next = new Map<string, bigint>()

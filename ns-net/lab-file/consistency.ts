@@ -54,7 +54,7 @@ const isDescribed = (entry: NetworkEntry | undefined): entry is NetworkEntry =>
 
 function checkAddresses(document: LabDocument, mistakes: Mistakes): void {
   const holders = new Map<string, string>()
-  forEachNet(document, ({ network, ips, mac }, path) => {
+  forEachNet(document, ({ network, ips }, path) => {
     const entry = document.networks.get(network)
     if (new Set(ips.map(familyOf)).size < ips.length)
       mistakes.add(`${path}.ip`, 'expected one address of each family at most')
@@ -64,11 +64,6 @@ function checkAddresses(document: LabDocument, mistakes: Mistakes): void {
       holders.set(`${network} ${ip}`, path)
       if (isDescribed(entry)) checkAddress(entry, ip, path, mistakes)
     }
-    if (mac && isDescribed(entry) && entry.driver !== 'bridge' && entry.driver !== 'l2')
-      mistakes.add(
-        `${path}.mac`,
-        `network "${network}" has driver ${entry.driver}, and only bridges take a MAC address`,
-      )
   })
 }
 

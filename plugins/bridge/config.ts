@@ -1,10 +1,10 @@
-import { Value } from '../../config/reader.ts'
+import type { Value } from '../../config/reader.ts'
 import type { Dns } from '../../ipam/result.ts'
 import type { MasqueradeBackend } from '../../nat/masquerade.ts'
 import type { PortVlan } from '../../netlink-lib/route/vlan.ts'
 import { CniError, codes } from '../contract/errors.ts'
 import { type Ipam, openIpam } from '../contract/ipam.ts'
-import { checkInterfaceName, type Request, requestedDns, requireKnownArgs } from '../contract/request.ts'
+import { checkInterfaceName, type Request, requestedDns, requestedMac, requireKnownArgs } from '../contract/request.ts'
 
 export interface BridgeConf {
   /** Name of the bridge. */
@@ -125,15 +125,4 @@ function parseTrunk(value: Value): PortVlan {
     return { first, last }
   }
   return id === undefined ? value.fail('expected "id", or "minID" and "maxID"') : { first: id, last: id }
-}
-
-/** CNI_ARGS, then args.cni, then the mac capability: the later wins. */
-function requestedMac({ config, args }: Request): string | undefined {
-  const channels = [config.get('runtimeConfig')?.object(), config.get('args')?.object().get('cni')?.object()]
-  for (const channel of channels) {
-    const mac = channel?.get('mac')
-    if (mac && mac.json !== '') return mac.mac()
-  }
-  const mac = args.get('MAC')
-  return mac ? new Value(mac, 'CNI_ARGS.MAC').mac() : undefined
 }

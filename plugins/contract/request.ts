@@ -1,5 +1,5 @@
 import type { Attachment, AttachmentId } from '../../config/attachment.ts'
-import { Section } from '../../config/reader.ts'
+import { Section, Value } from '../../config/reader.ts'
 import type { Dns } from '../../ipam/result.ts'
 import { CniError, codes, messageOf } from './errors.ts'
 import { parseDns, parsePrevResult, type Result } from './result.ts'
@@ -198,6 +198,17 @@ export function requestedDns({ config }: Request): Dns | undefined {
   if (!capability) return parseDns(config.get('dns')?.object())
   const strings = (key: string) => capability.get(key)?.list((value) => value.string())
   return { nameservers: strings('servers'), search: strings('searches'), options: strings('options') }
+}
+
+/** The MAC address asked for. CNI_ARGS, then args.cni, then the mac capability: the later wins. */
+export function requestedMac({ config, args }: Request): string | undefined {
+  const channels = [config.get('runtimeConfig')?.object(), config.get('args')?.object().get('cni')?.object()]
+  for (const channel of channels) {
+    const mac = channel?.get('mac')
+    if (mac && mac.json !== '') return mac.mac()
+  }
+  const mac = args.get('MAC')
+  return mac ? new Value(mac, 'CNI_ARGS.MAC').mac() : undefined
 }
 
 /** libcni also writes the key's older spelling (CNI spec 1.1.0, GC). */

@@ -15,7 +15,7 @@ function parse(json: object, command = 'ADD') {
   return parseFirewall(parseRequest(environment, document, firewallVersions))
 }
 
-const standard = { backend: 'auto', adminChain: 'CNI-ADMIN', zone: 'trusted', ingressPolicy: 'open' }
+const standard = { backend: 'auto', adminChain: 'CNI-ADMIN', zone: 'trusted', ingressPolicy: 'open', internal: false }
 
 test('defaults; empty words count as absent', () => {
   expect(parse({})).toEqual(standard)
@@ -28,18 +28,21 @@ test('every key', () => {
     iptablesAdminChainName: 'MY-RULES',
     firewalldZone: 'work',
     ingressPolicy: 'same-bridge',
+    internal: true,
   }
   expect(parse(json)).toEqual({
     backend: 'nftables',
     adminChain: 'MY-RULES',
     zone: 'work',
     ingressPolicy: 'same-bridge',
+    internal: true,
   })
 })
 
 test.each([
   [{ backend: 'ufw' }, 'backend: expected "auto" or "iptables" or "nftables" or "firewalld", got "ufw"'],
   [{ ingressPolicy: 'closed' }, 'ingressPolicy: expected "open" or "same-bridge" or "isolated", got "closed"'],
+  [{ internal: 'yes' }, 'internal: expected true or false, got "yes"'],
   [{ iptablesAdminChainName: 'A B' }, 'iptablesAdminChainName: expected the name of a chain'],
   [{ iptablesAdminChainName: 'A\n-F' }, 'iptablesAdminChainName: expected the name of a chain'],
   [{ iptablesAdminChainName: 'ACCEPT' }, 'iptablesAdminChainName: expected the name of a chain'],

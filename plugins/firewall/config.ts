@@ -5,9 +5,16 @@ import type { Request } from '../contract/request.ts'
 
 export interface FirewallConf extends FilterConf {
   readonly ingressPolicy: IngressPolicy
+  readonly internal: boolean
 }
 
-const standard: FirewallConf = { backend: 'auto', adminChain: 'CNI-ADMIN', zone: 'trusted', ingressPolicy: 'open' }
+const standard: FirewallConf = {
+  backend: 'auto',
+  adminChain: 'CNI-ADMIN',
+  zone: 'trusted',
+  ingressPolicy: 'open',
+  internal: false,
+}
 
 /** Targets and chains that iptables has itself, and ours. */
 const reserved = ['ACCEPT', 'DROP', 'RETURN', 'QUEUE', 'INPUT', 'OUTPUT', 'FORWARD', forwardChain, isolationChain]
@@ -31,5 +38,6 @@ export function parseFirewall({ config, command }: Request): FirewallConf {
     adminChain,
     zone,
     ingressPolicy: named('ingressPolicy')?.oneOf('open', 'same-bridge', 'isolated') ?? standard.ingressPolicy,
+    internal: config.get('internal')?.boolean() ?? standard.internal,
   }
 }

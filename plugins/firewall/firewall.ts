@@ -14,7 +14,8 @@ import { firewallVersions } from './versions.ts'
 const filterOn = (host: Host) => openFilter('firewall', host)
 
 function partsFor(conf: FirewallConf, request: Request, host: Host): Part[] {
-  const policies = policiesOf(request.network, requirePrevResult(request), conf.ingressPolicy, host.route)
+  const { ingressPolicy, internal } = conf
+  const policies = policiesOf(request.network, requirePrevResult(request), ingressPolicy, host.route, internal)
   return partsOf(conf, policies, host)
 }
 

@@ -99,7 +99,7 @@ export const veth: Plugin<VethConf> = {
     const ips = lease.ips.map((ip) => ({ ...ip, interface: 1 }))
     enableForwarding(host, ips)
 
-    const { outer, inner } = createLink(host, container, request, rollback, { mtu: conf.mtu })
+    const { outer, inner } = createLink(host, container, request, rollback, { mtu: conf.mtu, mac: conf.mac })
     addAddresses(container, inner, ips)
     addRoutesThroughGateway(container, inner, ips, lease.routes)
     configureHostSide(host, outer, ips)
