@@ -124,6 +124,7 @@ test('ADD fails twice: podman says so each time, and starts the container the th
   expect(machine.tryStart()).toMatchObject({ status: 0 })
   expect(await firstPage(machine.host, '127.0.0.1', 8080)).toMatchObject({ hostname: 'web' })
   expect(machine.struck()).toEqual(['busy ADD', 'busy ADD'])
+  expect(machine.chaos('report')).toMatch(/ lab +web\n/)
   machine.podman(['rm', '--force', '--time=0', 'web'])
   expect(machine.remains()).toEqual(before)
 })

@@ -76,6 +76,18 @@ test('an error before the work leaves nothing, one after it leaves all of it for
   ])
 })
 
+test('the report says who it was, as far as the runtime says it', () => {
+  using host = createHost()
+  const config = { ...head, type: 'chaos', rules: [{ id: 'no', fault: { error: 11 } }] }
+  const { path } = host.addContainer('c')
+  const containerId = '0123456789abcdef0123456789abcdef'
+  // Kubernetes, podman, and one that says nothing.
+  for (const args of ['K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web', 'K8S_POD_NAME=web', 'IgnoreUnknown=1'])
+    host.cni('chaos', 'ADD', { config, containerId, netns: path, ifName: 'eth0', args, expectFailure: true })
+  const who = nsNet(host, 'chaos', 'report').trim().split('\n').slice(1)
+  expect(who.map((line) => line.split(/\s+/).at(-1))).toEqual(['shop/web', 'web', '0123456789ab'])
+})
+
 test('the same seed gives the same faults, another seed others, and so many of them as asked', () => {
   const strikes = (seed: number): boolean[] => {
     using host = createHost()
@@ -215,6 +227,106 @@ test('two pods are cut off from each other and from nobody else, by a rule given
   nsNet(host, 'chaos', 'rm', 'split')
   for (const name of ['db', 'other', 'web']) detach(host, name, config)
   expect(host.run(['nft', 'list', 'ruleset']).stdout).toBe('')
+})
+
+/** What chaos has of its own: rules in nftables, and where pods are. */
+const traces = (host: Host) => ({
+  ruleset: host.run(['nft', 'list', 'ruleset']).stdout,
+  files: host.run(['find', '/run', '-name', '*chaos*', '-o', '-name', 'placed.json']).stdout,
+})
+
+const collect = (host: Host, config: object, valid: readonly string[] = []) =>
+  host.cni('chaos', 'GC', {
+    config: {
+      ...config,
+      'cni.dev/valid-attachments': valid.map((containerID) => ({ containerID, ifname: 'eth0' })),
+    },
+  })
+
+const spoilt = [
+  { id: 'bad', match: { pod: 'web' }, fault: { link: { loss: 40, rate: '1mbit' } } },
+  { id: 'split', match: { pod: 'web' }, fault: { partition: { pod: 'db' } } },
+]
+
+test.each(['is still there', 'went with its pod'])('GC takes chains and notes of a pod whose link %s', (state) => {
+  using host = createHost()
+  const config = standIn(spoilt)
+  attach(host, 'db', config)
+  attach(host, 'web', config)
+  expect(traces(host).ruleset).toContain('drop')
+  if (state === 'went with its pod') host.run(['ip', 'netns', 'del', 'web'])
+  collect(host, config, ['db'])
+  expect(host.run(['ls', '/var/lib/cni/networks/lab']).stdout).not.toContain('10.7.0.3')
+  expect(traces(host).ruleset).toBe('')
+  // Whoever gets the address next is not cut off from the other one.
+  attach(
+    host,
+    'heir',
+    standIn([], { plugin: { ...bridge, ipam: { type: 'static', addresses: [{ address: '10.7.0.3/24' }] } } }),
+  )
+  expect(reaches(host, 'db', '10.7.0.3').status).toBe(0)
+  for (const name of ['db', 'heir']) detach(host, name, config)
+  nsNet(host, 'chaos', 'report', '--clear')
+  expect(traces(host)).toEqual({ ruleset: '', files: '' })
+})
+
+test('pods that come and go at once, each cut off from all others, leave no rule', async () => {
+  using host = createHost()
+  const config = standIn([{ id: 'split', fault: { partition: { pod: 'p*' } } }])
+  const names = Array.from({ length: 8 }, (_, i) => `p${i}`)
+  for (const name of names) host.addContainer(name)
+  const atOnce = (verb: 'ADD' | 'DEL') =>
+    Promise.all(
+      names.map(async (name) => {
+        const facts = {
+          COMMAND: verb,
+          CONTAINERID: name,
+          NETNS: `/run/netns/${name}`,
+          IFNAME: 'eth0',
+          ARGS: podArgs(name),
+        }
+        const env = Object.entries({ ...facts, PATH: executables }).map(([key, value]) => `CNI_${key}=${value}`)
+        const child = host.start(['env', ...env, `${executables}/chaos`])
+        child.stdin!.end(JSON.stringify(config))
+        const [code] = await once(child, 'exit')
+        expect(code).toBe(0)
+      }),
+    )
+  for (let i = 0; i < 3; i++) {
+    await atOnce('ADD')
+    expect(traces(host).ruleset.match(/daddr .* drop/g)).toHaveLength(8 * 7)
+    await atOnce('DEL')
+    expect(traces(host).ruleset).toBe('')
+  }
+  nsNet(host, 'chaos', 'report', '--clear')
+  expect(traces(host).files).toBe('')
+})
+
+test('GC of a chaos that is first in the list comes before the link goes', () => {
+  using host = createHost()
+  const { path } = host.addContainer('c1')
+  const call = { containerId: 'c1', netns: path, ifName: 'eth0', args: podArgs('c1') }
+  const prevResult = host.cni('bridge', 'ADD', { ...call, config: { ...head, ...bridge } }).json
+  const config = chained([{ id: 'bad', fault: { link: { loss: 40 } } }], prevResult)
+  host.cni('chaos', 'ADD', { ...call, config })
+  expect(traces(host).ruleset).toContain('drop')
+  collect(host, config)
+  expect(traces(host).ruleset).toBe('')
+  nsNet(host, 'chaos', 'report', '--clear')
+  expect(traces(host).files).toBe('')
+})
+
+test('a pod that went by DEL leaves no rule with its address at those it was cut off from', () => {
+  using host = createHost()
+  const config = standIn([spoilt[1]!, { id: 'lossy', match: { pod: 'db' }, fault: { link: { loss: 1 } } }])
+  attach(host, 'db', config)
+  attach(host, 'web', config)
+  expect(traces(host).ruleset).toContain('ip daddr 10.7.0.3 drop')
+  detach(host, 'web', config)
+  expect(traces(host).ruleset).not.toContain('10.7.0.3')
+  expect(traces(host).ruleset).toContain('< 10 drop') // its own fault stays
+  detach(host, 'db', config)
+  expect(traces(host).ruleset).toBe('')
 })
 
 test.each([

@@ -1,49 +1,12 @@
-import { existsSync, readFileSync } from 'node:fs'
-import { expect, type TestContext, test } from 'vitest'
-import type { Place } from './host.ts'
-import { type Cri, connectCri, type PodConfig, type PodStatus } from './runtimes/cri.ts'
-import { createMachine, type Machine, plugins } from './runtimes/machine.ts'
-import { packImage } from './runtimes/oci-archive.ts'
-import { firstPage, getPage, makeRootFilesystem, serve, webServer } from './runtimes/root-filesystem.ts'
-import { until } from './runtimes/until.ts'
+import { expect, test } from 'vitest'
+import { pod, podPlace, startContainerd, unmake, untilEnded } from './runtimes/containerd.ts'
+import type { Machine } from './runtimes/machine.ts'
+import { firstPage, getPage, serve } from './runtimes/root-filesystem.ts'
 
 /*
  * Pods of containerd by our conflist, asked for as a kubelet asks for them. containerd calls loopback first, writes the
- * keys of runtimeConfig with capitals, and repeats DEL without namespace and prevResult at every Stop and Remove. A pod
- * is its first container only, which here is a web server, so that every pod answers.
+ * keys of runtimeConfig with capitals, and repeats DEL without namespace and prevResult at every Stop and Remove.
  */
-
-const image = 'localhost/pause:1'
-const rootFilesystem = '/run/root-filesystem'
-const socket = '/run/containerd/containerd.sock'
-const log = '/run/containerd.log'
-
-/** crun leaves cgroups alone: the tests may not have a tree of their own. Scores below one's own need a privilege. */
-const configuration = `
-version = 2
-root = "/run/containerd-content"
-state = "/run/containerd"
-disabled_plugins = ["io.containerd.internal.v1.opt"]
-[grpc]
-address = "${socket}"
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "${image}"
-restrict_oom_score_adj = true
-disable_cgroup = true
-disable_apparmor = true
-disable_tcp_service = true
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "${plugins}"
-conf_dir = "/etc/cni/net.d"
-[plugins."io.containerd.grpc.v1.cri".containerd]
-snapshotter = "native"
-default_runtime_name = "crun"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun]
-runtime_type = "io.containerd.runc.v2"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun.options]
-BinaryName = "/run/crun"
-`
-const crunWithoutGroups = '#!/bin/sh\nexec crun --cgroup-manager=disabled "$@"\n'
 
 const conflist = {
   cniVersion: '1.0.0',
@@ -68,85 +31,13 @@ const conflist = {
   ],
 }
 
-interface Containerd extends Machine {
-  readonly cri: Cri
-  /** Ends containerd without a chance to tidy up, and starts it anew. The pods run on. */
-  restart(): Promise<void>
-}
-
-async function startContainerd(context: TestContext): Promise<Containerd> {
-  const machine = await createMachine(context, ['containerd', 'containerd-shim-runc-v2', 'ctr', 'crun', 'busybox'])
-  const { host } = machine
-  const cri = connectCri(host.file(socket))
-  const dispose = () => {
-    cri[Symbol.dispose]()
-    machine[Symbol.dispose]()
-  }
-  // containerd listens some time before it serves pods.
-  const soon = (what: string, ask: () => Promise<boolean>) => until(what, () => ask().catch(() => false))
-  const isReady = async () => (await cri.conditions()).every(({ status }) => status)
-  const start = async () => {
-    machine.start(['sh', '-c', `echo $$ >/run/containerd.pid; exec containerd >>${log} 2>&1`])
-    await until('containerd listens', () => machine.run(['ctr', 'version'], { expectFailure: 'maybe' }).status === 0)
-  }
-  try {
-    makeRootFilesystem(machine, rootFilesystem, context)
-    machine.run(['tee', '/run/crun'], { input: crunWithoutGroups })
-    machine.run(['chmod', '755', '/run/crun'])
-    machine.run(['tee', '/etc/containerd/config.toml'], { input: configuration })
-    await start()
-    const archive = packImage(machine, rootFilesystem, { name: image, command: webServer })
-    machine.run(['ctr', '--namespace=k8s.io', 'image', 'import', '--snapshotter=native', archive])
-    await soon('containerd has the image', () => cri.hasImage(image))
-    // By a rename inside the folder: containerd takes no notice of files created in it.
-    machine.run(['tee', '/etc/cni/net.d/.new'], { input: JSON.stringify(conflist) })
-    machine.run(['mv', '/etc/cni/net.d/.new', '/etc/cni/net.d/10-pods.conflist'])
-    await soon('containerd has read the conflist', isReady)
-  } catch (error) {
-    if (existsSync(host.file(log))) console.error(readFileSync(host.file(log), 'utf8'))
-    dispose()
-    throw error
-  }
-  return {
-    ...machine,
-    cri,
-    async restart() {
-      machine.sh('kill -9 $(cat /run/containerd.pid)')
-      await start()
-      await soon('containerd is ready again', isReady)
-    },
-    [Symbol.dispose]: dispose,
-  }
-}
-
-const pod = (name: string, more: Partial<PodConfig> = {}): PodConfig => ({
-  metadata: { name, uid: `uid-of-${name}`, namespace: 'tests' },
-  hostname: name,
-  linux: {},
-  ...more,
-})
-
-/** The network of a pod, with the host's programs. */
-const podPlace = (machine: Machine, { netns }: PodStatus): Pick<Place, 'run'> => ({
-  run: (command, options) => machine.run(['nsenter', `--net=${netns}`, ...command], options),
-})
-
-/** As often as a kubelet may ask: every call again. */
-async function unmake(cri: Cri, id: string): Promise<void> {
-  for (const verb of [cri.stopPod, cri.stopPod, cri.removePod, cri.removePod]) await verb(id)
-}
-
-/** Killing a process that is just being reaped is an error of containerd's. */
-const untilEnded = (cri: Cri, id: string) =>
-  until(`containerd knows that ${id} has ended`, async () => (await cri.podStatus(id)).state === 'SANDBOX_NOTREADY')
-
 /** What the first pod makes for all: the bridge. */
 function removeBridge(machine: Machine): void {
   machine.run(['ip', 'link', 'delete', 'cni0'])
 }
 
 test('a pod with a hostPort is reached from the host and from outside, and leaves nothing', async (context) => {
-  using machine = await startContainerd(context)
+  using machine = await startContainerd(context, conflist)
   const { cri, host, outside } = machine
   await serve(outside, context)
   const before = machine.state()
@@ -175,7 +66,7 @@ test('a pod with a hostPort is reached from the host and from outside, and leave
 })
 
 test('10 pods at once', async (context) => {
-  using machine = await startContainerd(context)
+  using machine = await startContainerd(context, conflist)
   const { cri, outside } = machine
   const before = machine.state()
   const names = Array.from({ length: 10 }, (_, i) => `web${i}`)
@@ -193,7 +84,7 @@ test('10 pods at once', async (context) => {
 })
 
 test('a hostPort on one address only, and taken by another pod', async (context) => {
-  using machine = await startContainerd(context)
+  using machine = await startContainerd(context, conflist)
   const { cri, host, outside } = machine
   const before = machine.state()
   const portMappings = [{ containerPort: 80, hostPort: 8080, hostIp: '192.0.2.1' }]
@@ -213,7 +104,7 @@ test('a hostPort on one address only, and taken by another pod', async (context)
 })
 
 test('the annotations that limit the bandwidth', async (context) => {
-  using machine = await startContainerd(context)
+  using machine = await startContainerd(context, conflist)
   const { cri, host } = machine
   const before = machine.state()
   const annotations = { 'kubernetes.io/ingress-bandwidth': '10M', 'kubernetes.io/egress-bandwidth': '20M' }
@@ -231,7 +122,7 @@ test('the annotations that limit the bandwidth', async (context) => {
 })
 
 test('containerd is killed, and so is the process of a pod: Stop and Remove unmake it all the same', async (context) => {
-  using machine = await startContainerd(context)
+  using machine = await startContainerd(context, conflist)
   const { cri, outside } = machine
   const before = machine.state()
   const running = await cri.runPod(pod('running', { portMappings: [{ containerPort: 80, hostPort: 8080 }] }))
@@ -247,7 +138,7 @@ test('containerd is killed, and so is the process of a pod: Stop and Remove unma
 })
 
 test('a pod whose network namespace is gone', async (context) => {
-  using machine = await startContainerd(context)
+  using machine = await startContainerd(context, conflist)
   const { cri } = machine
   const before = machine.state()
   const id = await cri.runPod(pod('web', { portMappings: [{ containerPort: 80, hostPort: 8080 }] }))

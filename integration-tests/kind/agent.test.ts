@@ -261,6 +261,58 @@ test.concurrent("what others made is not touched, what they did to the agent's i
   await eventually('the table', () => n1.host.run(['nft', 'list', 'tables']).stdout.includes('ns-net-agent'))
 })
 
+/** Below the ten seconds after which the agent looks at everything by itself: it has to hear of it. */
+const beforeTheClock = 5000
+
+test.concurrent('hears of it when somebody deletes its routes, or takes the link down', async () => {
+  using cluster = createCluster()
+  const [n1, n2] = await twoNodes(cluster)
+  const all = [...ownRoutes(1), ...routesTo(2, 2)].sort()
+  const [pod, other] = [n1.pod('one'), n2.pod('two')]
+  const harm = [
+    'ip route del 10.244.2.0/24',
+    'ip -6 route del fd00:10:244:2::/64 proto 114',
+    'ip route del unreachable 10.244.1.0/24 metric 4096',
+    `ip link set eth0 down
+     ip link set eth0 up
+     ip address replace ${addressesOf(1)[1]}/64 dev eth0 nodad`,
+  ]
+  for (const script of harm) {
+    n1.host.sh(script)
+    expect(agentRoutes(n1.host)).not.toEqual(all)
+    const { milliseconds } = await eventually(
+      `all routes after ${script}`,
+      () => JSON.stringify(agentRoutes(n1.host)) === JSON.stringify(all),
+      beforeTheClock,
+    )
+    measured(script.split('\n')[0]!, milliseconds)
+  }
+  await eventually('pod to pod', () => answers(pod, other.address[4]) && answers(pod, other.address[6]))
+})
+
+test.concurrent('hears of it when its own address changes, and what the API server says from then on', async () => {
+  using cluster = createCluster()
+  const [n1, n2] = await twoNodes(cluster)
+  await eventually('watches', () => cluster.api.watches === 2)
+  const all = [...ownRoutes(1), ...routesTo(2, 2)].sort()
+  const [pod, other] = [n1.pod('one'), n2.pod('two')]
+  n1.readdress(7)
+  expect(agentRoutes(n1.host)).not.toEqual(all) // the kernel took them away with the address
+  const routes = await eventually(
+    'all routes',
+    () => JSON.stringify(agentRoutes(n1.host)) === JSON.stringify(all),
+    beforeTheClock,
+  )
+  measured('own address changed, routes', routes.milliseconds)
+  cluster.api.setNode('n1', { podCIDRs: n1.podCIDRs, addresses: addressesOf(7) })
+  cluster.api.setNode('n3', { podCIDRs: ['10.244.3.0/24', 'fd00:10:244:3::/64'], addresses: addressesOf(3) })
+  const news = await eventually('a new node', () => hasRoutes(n1, routesTo(3, 3)), beforeTheClock)
+  measured('own address changed, news of the API server', news.milliseconds)
+  await eventually('routes by the new address', () => hasRoutes(n2, routesTo(1, 7)))
+  await eventually('pod to pod', () => answers(pod, other.address[4]) && answers(other, pod.address[6]))
+  expect(n1.host.run(['nft', 'list', 'table', 'inet', 'ns-net-agent']).stdout).toContain('ip daddr 172.18.0.8 return')
+})
+
 test.concurrent('a node that is not on a link of this one gets no route, and that is told once', async () => {
   using cluster = createCluster()
   const n1 = cluster.addNode('n1', 1)

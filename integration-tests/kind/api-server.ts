@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
-import type { Socket } from 'node:net'
+import { isIP, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TLSSocket } from 'node:tls'
@@ -68,13 +68,16 @@ const openssl = (directory: string, ...args: string[]) => {
   if (status !== 0) throw new Error(`openssl ${args.join(' ')}: ${stderr}`)
 }
 
-/** A CA, and a certificate of it for these addresses. */
-export function createCertificates(addresses: readonly string[]): { ca: string; cert: string; key: string } {
+/** A CA, and a certificate of it for these addresses and names. */
+export function createCertificates(subjects: readonly string[]): { ca: string; cert: string; key: string } {
   const directory = mkdtempSync(join(tmpdir(), 'ns-net-ca-'))
   try {
     const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
     const v3 = 'basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign\n'
-    writeFileSync(join(directory, 'san'), `subjectAltName=${addresses.map((each) => `IP:${each}`).join(',')}\n`)
+    writeFileSync(
+      join(directory, 'san'),
+      `subjectAltName=${subjects.map((each) => `${isIP(each) ? 'IP' : 'DNS'}:${each}`).join(',')}\n`,
+    )
     writeFileSync(join(directory, 'v3'), v3)
     openssl(directory, 'req', ...ec, '-keyout', 'ca.key', '-out', 'ca.csr', '-subj', '/CN=test CA')
     openssl(
@@ -120,8 +123,9 @@ export function createCertificates(addresses: readonly string[]): { ca: string; 
 
 const gone = { kind: 'Status', apiVersion: 'v1', status: 'Failure', reason: 'Expired', code: 410, message: 'too old' }
 
-export function createApiServer(addresses: readonly string[]): ApiServer {
-  const { ca, cert, key } = createCertificates(addresses)
+/** It proves that it is any of these addresses and names. */
+export function createApiServer(subjects: readonly string[]): ApiServer {
+  const { ca, cert, key } = createCertificates(subjects)
   let token = 'first'
   let version = 100
   /** Watches from before this version have missed something. */

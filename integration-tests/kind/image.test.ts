@@ -1,3 +1,4 @@
+import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { expect, type TestContext, test } from 'vitest'
@@ -8,7 +9,8 @@ import { connectCri } from '../runtimes/cri.ts'
 import { createMachine, type Machine } from '../runtimes/machine.ts'
 import { until } from '../runtimes/until.ts'
 import { type ApiServer, createApiServer } from './api-server.ts'
-import { agentRoutes, answers, eventually } from './nodes.ts'
+import { serveNames } from './name-server.ts'
+import { agentRoutes, answers, controlPlane, eventually } from './nodes.ts'
 
 /*
  * The image that `npm run image` makes, and a container of it as the manifest's DaemonSet asks for one: containerd has the
@@ -67,12 +69,16 @@ async function startContainerd(machine: Machine): Promise<void> {
 async function createNode(context: TestContext) {
   const programs = ['buildah', 'ldd', 'containerd', 'containerd-shim-runc-v2', 'ctr', 'crun', 'openssl', 'curl', 'nft']
   const machine = await createMachine(context, programs)
-  const api = createApiServer(['192.0.2.1'])
+  const api = createApiServer([controlPlane])
+  const names = inside(machine.host, () => serveNames('192.0.2.1'))
+  names.names.set(controlPlane, ['192.0.2.1'])
   const node = {
     ...machine,
     api,
+    names,
     [Symbol.dispose]() {
       api[Symbol.dispose]()
+      names[Symbol.dispose]()
       machine[Symbol.dispose]()
     },
   }
@@ -94,6 +100,9 @@ function prepareNode(machine: Machine, api: ApiServer): void {
   for (const folder of [binDirectory, serviceAccount, '/run/ns-net']) mkdirSync(host.file(folder), { recursive: true })
   writeFileSync(host.file(`${serviceAccount}/ca.crt`), api.ca)
   writeFileSync(host.file(`${serviceAccount}/token`), 'first\n')
+  // Of the node, as kind makes them; for a container with host network ctr mounts both, as the kubelet does.
+  machine.run(['tee', '/etc/resolv.conf'], { input: 'nameserver 192.0.2.1\n' })
+  machine.run(['tee', '/etc/hosts'], { input: '127.0.0.1 localhost\n192.0.2.77 neighbour\n' })
   // systemd makes all mounts of a node shared; namespaces that come later are then seen in containers as well.
   machine.sh('mkdir -p /run/netns; mount --bind /run/netns /run/netns; mount --make-shared /run/netns')
 }
@@ -104,16 +113,25 @@ interface Mount {
   readonly mountPropagation?: string
 }
 
+interface Variable {
+  readonly name: string
+  readonly value?: string
+  readonly valueFrom?: { readonly fieldRef: { readonly fieldPath: string } }
+}
+
+/** What the kubelet knows of the pod. */
+const fields: Readonly<Record<string, string>> = { 'spec.nodeName': 'n1', 'status.hostIP': '192.0.2.1' }
+
 /** Rights that containerd gives to every container. */
 const usualRights =
   `CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT
   KILL AUDIT_WRITE`.split(/\s+/)
 
-/** The command that makes containerd run the agent as the manifest says, with more options at its end. */
-function agentCommand(machine: Machine, ...options: string[]): string[] {
-  const manifest = machine.host.run([`${executables}/ns-net`, 'kind', 'manifest']).stdout
+/** The command that makes containerd run the agent as the manifest says, with more options at its end, under this name. */
+function agentCommand(machine: Machine, name: string, ...options: string[]): string[] {
+  const manifest = machine.host.run([`${executables}/ns-net`, 'kind', 'manifest', '--cluster', 'lab']).stdout
   const { spec } = parseAllDocuments(manifest).at(-1)!.toJS().spec.template
-  const { command, args, securityContext, volumeMounts } = spec.containers[0]
+  const { command, args, env, securityContext, volumeMounts } = spec.containers[0]
   const { add, drop } = securityContext.capabilities
   expect({ ...securityContext, drop }).toMatchObject({ privileged: false, readOnlyRootFilesystem: true, drop: ['ALL'] })
   const path = ({ name }: Mount) => spec.volumes.find((each: { name: string }) => each.name === name).hostPath.path
@@ -133,9 +151,11 @@ function agentCommand(machine: Machine, ...options: string[]): string[] {
     ...add.map((right: string) => `--cap-add=CAP_${right}`),
     ...mounts,
     bind(serviceAccount, '/var/run/secrets/kubernetes.io/serviceaccount', 'rbind:ro'),
-    ...['NODE_NAME=n1', 'HOST_IP=192.0.2.1', 'CONTROL_PLANE_ENDPOINT=192.0.2.1:6443'].map((each) => `--env=${each}`),
+    ...env.map(
+      ({ name, value, valueFrom }: Variable) => `--env=${name}=${value ?? fields[valueFrom!.fieldRef.fieldPath]}`,
+    ),
     imageName(machine),
-    'agent',
+    name,
     ...[...command, ...args, ...options],
   )
 }
@@ -152,6 +172,23 @@ const status = (place: Place, path: string): string =>
   place.run(['curl', '-s', '-o', '/dev/stderr', '-w', '%{http_code}', `http://127.0.0.1:19090${path}`], {
     expectFailure: 'maybe',
   }).stdout
+
+/** Starts it, and waits until the kubelet would find it ready. */
+async function startAgent(
+  node: Machine,
+  name: string,
+  ...options: string[]
+): Promise<{ agent: ChildProcess; printed: string[] }> {
+  const agent = node.start(agentCommand(node, name, '--collect-every', '1', ...options))
+  const printed: string[] = []
+  for (const stream of [agent.stdout!, agent.stderr!])
+    stream.setEncoding('utf8').on('data', (text: string) => printed.push(text))
+  await eventually('ready', () => {
+    if (status(node.host, '/readyz') !== '200') throw new Error(printed.join(''))
+    return true
+  })
+  return { agent, printed }
+}
 
 /** Calls the installed executables with the written conflist, as a runtime does. */
 function attachPod(machine: Machine, name: string): { place: Pick<Place, 'run'>; gateways: string[] } {
@@ -217,14 +254,12 @@ test('the image of the agent does its work with the rights and folders of the ma
 
   api.setNode('n1', { podCIDRs: ['10.244.1.0/24', 'fd00:10:244:1::/64'], addresses: ['192.0.2.1', '2001:db8::1'] })
   api.setNode('n2', { podCIDRs: ['10.244.2.0/24', 'fd00:10:244:2::/64'], addresses: ['192.0.2.3', '2001:db8::3'] })
-  const agent = node.start(agentCommand(node, '--collect-every', '1'))
-  const printed: string[] = []
-  for (const stream of [agent.stdout!, agent.stderr!])
-    stream.setEncoding('utf8').on('data', (text: string) => printed.push(text))
-  await eventually('ready', () => {
-    if (agent.exitCode !== null) throw new Error(printed.join(''))
-    return status(host, '/readyz') === '200'
-  })
+  const { agent, printed } = await startAgent(node, 'agent')
+  // The manifest says where the API server is by a name.
+  expect(printed.join('')).toContain('"server":"https://lab-control-plane:6443"')
+  expect(node.names.asked).toContain(controlPlane)
+  const found = node.run(ctr('task', 'exec', '--exec-id=get', 'agent', '/opt/ns-net/bin/ns-net', '__get', 'neighbour'))
+  expect(found.stdout).toBe('192.0.2.77\n')
 
   const pid = node.sh("pgrep --full '^/opt/ns-net/bin/ns-net agent'").stdout.trim()
   const facts = node.run(['cat', `/proc/${pid}/status`]).stdout
@@ -254,4 +289,19 @@ test('the image of the agent does its work with the rights and folders of the ma
   node.run(ctr('task', 'kill', '--signal=SIGTERM', 'agent'))
   const [code] = agent.exitCode === null ? await once(agent, 'exit') : [agent.exitCode]
   expect(code).toBe(0)
+
+  // With chaos in the list, whose notes are in a folder of the node's that the container has.
+  await startAgent(node, 'chaotic', '--chaos')
+  const chaos = (...args: string[]) => node.run([`${binDirectory}/ns-net`, 'chaos', ...args]).stdout
+  await eventually('the other conflist', () => node.run(['cat', conflistPath]).stdout.includes('chaos'))
+  chaos('add', '--pod', 'cut', '--partition', 'db')
+  attachPod(node, 'db')
+  attachPod(node, 'cut')
+  const rules = () => host.run(['nft', 'list', 'ruleset']).stdout
+  expect(rules().match(/daddr 10\.244\.1\.\d+ drop/g)).toHaveLength(2)
+  for (const name of ['cut', 'db']) node.run(['ip', 'netns', 'del', name])
+  await eventually('leases of both', () => !/10\.244\.1\./.test(leases()))
+  expect(rules()).not.toContain('ns-net-chaos')
+  chaos('report', '--clear')
+  expect(node.run(['ls', '/run/ns-net']).stdout).not.toContain('chaos')
 })

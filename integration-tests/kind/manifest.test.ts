@@ -95,28 +95,3 @@ test('what is missing is told, with where to get it', () => {
   expect(refused.status).toBe(6)
   expect(refused.stderr).toMatch(/^ns-net: not installed: kind(, kubectl)?\nhint: kind: https:\/\/kind/)
 })
-
-/** Programs that stand in for kind, docker and kubectl: they write down how they were called. */
-function standIns(host: Host): Record<string, string> {
-  host.sh(`mkdir -p /run/stand-ins
-    for name in kind docker kubectl; do
-      printf '#!/bin/sh\\necho "%s $*" >> /run/stand-ins/calls\\n[ "$1 $2" = "get clusters" ] || [ "$1" = load ] || [ "$1" = wait ] || cat > /run/stand-ins/stdin.%s\\n' $name $name > /run/stand-ins/$name
-      chmod +x /run/stand-ins/$name
-    done`)
-  return { PATH: '/run/stand-ins:/usr/bin:/bin' }
-}
-
-test('up makes a cluster, loads the image, applies the manifest and waits, in this order', () => {
-  using host = createHost()
-  const env = standIns(host)
-  host.run([`${executables}/ns-net`, 'kind', 'up', '--cluster', 'lab', '--workers', '1'], { env })
-  const calls = host.run(['cat', '/run/stand-ins/calls']).stdout.trim().split('\n')
-  expect(calls).toEqual([
-    'kind get clusters',
-    'kind create cluster --name lab --config -',
-    expect.stringMatching(/^kind load docker-image ns-net:[\w.]+ --name lab$/),
-    'kubectl --context kind-lab apply -f -',
-    'kubectl --context kind-lab wait --for=condition=Ready node --all --timeout=180s',
-  ])
-  expect(host.run(['cat', '/run/stand-ins/stdin.kind']).stdout).toContain('disableDefaultCNI: true')
-})

@@ -135,11 +135,23 @@ test('gives back what dead pods held, and nothing else', async () => {
 test('with --chaos a DEL can be dropped, and is made good', async () => {
   using cluster = createCluster()
   const node = cluster.addNode('n1', 1)
+  const { host } = node
+  const chaos = (...args: string[]) => host.run([`${executables}/ns-net`, 'chaos', ...args]).stdout
   node.startAgent('--chaos', '--collect-every', '1')
   await eventually('configuration', () => hasConfiguration(node))
-  node.host.run([`${executables}/ns-net`, 'chaos', 'add', '--drop', '--pod', 'unlucky'])
+  const other = node.pod('other')
+  chaos('add', '--drop', '--pod', 'unlucky')
+  chaos('add', '--partition', 'other', '--pod', 'unlucky')
   const pod = node.pod('unlucky')
+  const rules = () => host.run(['nft', 'list', 'ruleset']).stdout
+  expect(rules()).toContain(`ip daddr ${pod.address[4]} drop`)
   pod.stop()
-  expect(leasesOf(node)).toHaveLength(2)
-  await eventually('what the DEL should have done', () => leasesOf(node).length === 0)
+  expect(leasesOf(node)).toHaveLength(4)
+  await eventually('what the DEL should have done', () => leasesOf(node).length === 2)
+  // The other one is not cut off from whoever gets the address next.
+  await eventually('what chaos should have done', () => !rules().includes(`ip daddr ${pod.address[4]} drop`))
+  other.stop()
+  expect(rules()).not.toContain('ns-net-chaos')
+  chaos('report', '--clear')
+  expect(existsSync(host.file('/run/ns-net/chaos'))).toBe(false)
 })

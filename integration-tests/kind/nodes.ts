@@ -11,6 +11,8 @@ import { type ApiServer, createApiServer } from './api-server.ts'
 
 /** The bridge's own address; the API server and the default routes are there. */
 export const gateways = { 4: '172.18.0.1', 6: 'fc00:f853:ccd::1' } as const
+/** What the API server's certificate calls it besides, as kind calls the container of a control plane. */
+export const controlPlane = 'lab-control-plane'
 /** An address beyond the nodes' network. */
 export const outside = { 4: '203.0.113.1', 6: '2001:db8:ffff::1' } as const
 /** Of the nodes' links, lower than usual, to see it taken over. */
@@ -64,7 +66,7 @@ export interface Cluster extends Disposable {
 
 export function createCluster(): Cluster {
   const fabric = createHost()
-  const api = createApiServer(Object.values(gateways))
+  const api = createApiServer([...Object.values(gateways), controlPlane])
   fabric.sh(`ip link add kind0 mtu ${mtu} type bridge
              ip address add ${gateways[4]}/16 dev kind0
              ip address add ${gateways[6]}/64 dev kind0 nodad
@@ -224,15 +226,16 @@ const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(reso
 
 /**
  * Waits until `look` gives something true, and returns it with the time that took. The deadline is far away: how long it
- * took is for people to read.
+ * took is for people to read. Another one tells what happens at once from what the next round of something brings.
  */
 export async function eventually<T>(
   what: string,
   look: () => T,
+  deadline = 40_000,
 ): Promise<{ value: NonNullable<T>; milliseconds: number }> {
   const started = performance.now()
   let last: unknown
-  while (performance.now() - started < 40_000) {
+  while (performance.now() - started < deadline) {
     try {
       const value = look()
       if (value) return { value, milliseconds: Math.round(performance.now() - started) }
@@ -242,7 +245,9 @@ export async function eventually<T>(
     }
     await sleep(20)
   }
-  throw new Error(`not within 40 s: ${what}; last: ${last instanceof Error ? last.message : JSON.stringify(last)}`)
+  throw new Error(
+    `not within ${deadline / 1000} s: ${what}; last: ${last instanceof Error ? last.message : JSON.stringify(last)}`,
+  )
 }
 
 /** Lets this process serve its API for a while. */

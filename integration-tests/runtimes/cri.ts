@@ -44,16 +44,16 @@ export interface Condition {
 export interface Cri extends Disposable {
   conditions(): Promise<readonly Condition[]>
   hasImage(name: string): Promise<boolean>
-  runPod(config: PodConfig): Promise<string>
+  runPod(config: PodConfig, patience?: number): Promise<string>
   podStatus(id: string): Promise<PodStatus>
   listPods(): Promise<readonly string[]>
-  stopPod(id: string): Promise<void>
+  stopPod(id: string, patience?: number): Promise<void>
   removePod(id: string): Promise<void>
 }
 
 const proto = fileURLToPath(new URL('cri.proto', import.meta.url))
 
-/** A client on the socket of a runtime. Calls fail after 30 seconds. */
+/** A client on the socket of a runtime. Calls fail after 30 seconds, or `patience` milliseconds. */
 export function connectCri(socket: string): Cri {
   const definition = loadSync(proto, { enums: String, defaults: true, longs: Number })
   // biome-ignore lint/suspicious/noExplicitAny: the tree of packages is made at run time
@@ -62,9 +62,9 @@ export function connectCri(socket: string): Cri {
     new service(`unix:${socket}`, credentials.createInsecure(), { 'grpc.enable_http_proxy': 0 })
   const [runtime, images] = [connect(services.RuntimeService), connect(services.ImageService)]
   // biome-ignore lint/suspicious/noExplicitAny: as above; each call below says what comes back
-  const call = (client: typeof runtime, method: string, request: object): Promise<any> =>
+  const call = (client: typeof runtime, method: string, request: object, patience = 30_000): Promise<any> =>
     new Promise((resolve, reject) => {
-      const deadline = Date.now() + 30_000
+      const deadline = Date.now() + patience
       client[method]!(request, { deadline }, (error: Error | null, response: unknown) =>
         error ? reject(new Error(`${method}: ${error.message}`)) : resolve(response),
       )
@@ -72,7 +72,7 @@ export function connectCri(socket: string): Cri {
   return {
     conditions: async () => (await call(runtime, 'Status', {})).status.conditions,
     hasImage: async (name) => Boolean((await call(images, 'ImageStatus', { image: { image: name } })).image),
-    runPod: async (config) => (await call(runtime, 'RunPodSandbox', { config })).podSandboxId,
+    runPod: async (config, patience) => (await call(runtime, 'RunPodSandbox', { config }, patience)).podSandboxId,
     async podStatus(podSandboxId) {
       const { status, info } = await call(runtime, 'PodSandboxStatus', { podSandboxId, verbose: true })
       const { ip, additionalIps } = status.network ?? { ip: '', additionalIps: [] }
@@ -82,7 +82,7 @@ export function connectCri(socket: string): Cri {
       return { state: status.state, addresses: all.filter((address) => address !== ''), netns: netns?.path, pid }
     },
     listPods: async () => (await call(runtime, 'ListPodSandbox', {})).items.map(({ id }: { id: string }) => id),
-    stopPod: (podSandboxId) => call(runtime, 'StopPodSandbox', { podSandboxId }),
+    stopPod: (podSandboxId, patience) => call(runtime, 'StopPodSandbox', { podSandboxId }, patience),
     removePod: (podSandboxId) => call(runtime, 'RemovePodSandbox', { podSandboxId }),
     [Symbol.dispose]() {
       for (const client of [runtime, images]) client.close()

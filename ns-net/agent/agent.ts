@@ -1,4 +1,5 @@
-import { type Cidr, familyOf } from '../../netlink-lib/ip.ts'
+import { type Cidr, contains, familyOf } from '../../netlink-lib/ip.ts'
+import { routeScopes } from '../../netlink-lib/route/wire.ts'
 import { messageOf } from '../../plugins/contract/errors.ts'
 import { Host } from '../../plugins/contract/host.ts'
 import { parseConfList } from '../conflist.ts'
@@ -9,8 +10,9 @@ import { configurationBefore, writeConfiguration } from './configuration-file.ts
 import { installExecutables } from './executables.ts'
 import { type Health, serveHealth } from './health.ts'
 import { Journal } from './journal.ts'
+import { followKernel } from './kernel-events.ts'
 import { describePolicy, reconcileMasquerade } from './masquerade.ts'
-import { type ClusterNode, followNodes } from './nodes.ts'
+import { type ClusterNode, followNodes, type NodeFollower } from './nodes.ts'
 import { type Plan, planFor } from './plan.ts'
 import { reconcileRoutes } from './routes.ts'
 import { StaleAttachments } from './stale-attachments.ts'
@@ -29,7 +31,7 @@ export interface AgentOptions extends Pick<ConfigurationSettings, 'mode' | 'chao
   readonly collectEvery: number
 }
 
-/** Milliseconds after which the kernel is looked at without an event: others change routes and rules too. */
+/** Milliseconds after which the kernel is looked at without an event: others change rules too, and events can be lost. */
 const period = 10_000
 /** Milliseconds that the API server may be silent; it is asked every ten seconds. */
 const longestSilence = 60_000
@@ -41,7 +43,7 @@ export async function runAgent(access: ApiAccess, options: AgentOptions): Promis
   process.on('SIGINT', () => process.exit(0))
   agent.start()
   await serveHealth(options.health, agent)
-  void followNodes(access, agent)
+  agent.follow(access)
   for (;;) await agent.pass()
 }
 
@@ -49,7 +51,9 @@ class Agent implements Health {
   readonly #journal = new Journal()
   readonly #stale = new StaleAttachments()
   readonly #failing = new Set<string>()
+  #follower: NodeFollower | undefined
   #nodes: readonly ClusterNode[] | undefined
+  #addresses: readonly string[] = []
   #contact = Number.NEGATIVE_INFINITY
   #passed = performance.now()
   #collected = Number.NEGATIVE_INFINITY
@@ -69,6 +73,11 @@ class Agent implements Health {
     if (!installFrom) return
     const installed = installExecutables(installFrom, binDir)
     if (installed.length > 0) this.#journal.write('installed', { folder: binDir, executables: installed })
+  }
+
+  follow(access: ApiAccess): void {
+    this.#follower = followNodes(access, this)
+    followKernel(() => this.#wake())
   }
 
   onChange(nodes: readonly ClusterNode[]): void {
@@ -122,10 +131,23 @@ class Agent implements Health {
     if (!plan) return
     this.#journal.problem('nodes', plan.problems.join('; ') || undefined)
     using host = new Host()
+    this.#noticeLostAddresses(host, plan)
     this.#step('routes', () => this.#routes(host, plan))
     this.#step('masquerade', () => this.#masquerade(host, plan))
     // Last: with it the node is ready, and pods come.
     if (plan.podRanges.length > 0) this.#step('configuration', () => this.#configure(host, plan))
+  }
+
+  /** Connections from an address that is gone are dead, and nobody says so. */
+  #noticeLostAddresses({ route }: Host, { podRanges }: Plan): void {
+    const isOfPods = (address: string) => podRanges.some((range) => contains(range, address))
+    const present = route
+      .listAddresses()
+      .filter(({ scope, address }) => scope === routeScopes.universe && !isOfPods(address))
+      .map(({ address }) => address)
+    const isLost = this.#addresses.some((address) => !present.includes(address))
+    this.#addresses = present
+    if (isLost) this.#follower?.renew()
   }
 
   /** What fails is tried again in the next pass, and told once. */

@@ -1,5 +1,6 @@
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import https from 'node:https'
+import { canonicalIp } from '../../netlink-lib/ip.ts'
 import type { ApiAccess } from './api-access.ts'
 
 /*
@@ -38,8 +39,8 @@ const patience = 10_000
 /** Longest line of a watch: an object has at most 1.5 MiB in etcd. */
 const longestLine = 8 * 1024 * 1024
 
-export async function list(access: ApiAccess, path: string): Promise<ApiList> {
-  const { items, metadata } = JSON.parse(await textOf(await open(access, path))) as {
+export async function list(access: ApiAccess, path: string, signal: AbortSignal): Promise<ApiList> {
+  const { items, metadata } = JSON.parse(await textOf(await open(access, path, signal))) as {
     items?: unknown[]
     metadata?: { resourceVersion?: string }
   }
@@ -70,7 +71,7 @@ export async function watch(
 }
 
 /** Sends a GET and waits for the head of the answer; anything but 200 is thrown. */
-async function open(access: ApiAccess, path: string, signal?: AbortSignal): Promise<IncomingMessage> {
+async function open(access: ApiAccess, path: string, signal: AbortSignal): Promise<IncomingMessage> {
   const token = access.token()
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     const request: ClientRequest = https.get(
@@ -88,14 +89,35 @@ async function open(access: ApiAccess, path: string, signal?: AbortSignal): Prom
         resolve(answer)
       },
     )
-    const timer = setTimeout(() => request.destroy(new Error(`no answer within ${patience / 1000} s`)), patience)
+    const { hostname } = new URL(access.server)
+    const timer = setTimeout(() => request.destroy(new Error(silence(hostname))), patience)
     request.on('error', (error) => {
       clearTimeout(timer)
-      reject(error)
+      reject(unresolved(error, hostname) ?? error)
     })
   })
   if (response.statusCode === 200) return response
   throw new ApiRefusal(response.statusCode ?? 0, messageIn(await textOf(response)))
+}
+
+/** Nobody tells when a name has been resolved, so the resolver may be to blame. */
+function silence(hostname: string): string {
+  const isName = canonicalIp(hostname.replace(/^\[|\]$/g, '')) === undefined
+  return `no answer within ${patience / 1000} s${isName ? `, with the time that the name ${hostname} took` : ''}`
+}
+
+/** What getaddrinfo(3) says of names. */
+const reasons: Readonly<Record<string, string>> = {
+  ENOTFOUND: 'no resolver knows it',
+  EAI_AGAIN: 'no resolver answered',
+}
+
+/** Undefined when the name is not to blame. */
+function unresolved(error: Error & { code?: string }, name: string): Error | undefined {
+  const reason = reasons[error.code ?? '']
+  if (!reason) return undefined
+  const sentence = `the name ${name} cannot be resolved: ${reason}; /etc/hosts and /etc/resolv.conf decide that`
+  return new Error(sentence, { cause: error })
 }
 
 function messageIn(body: string): string {

@@ -43,41 +43,71 @@ export interface NodeWatcher {
   onTrouble(error: Error): void
 }
 
+export interface NodeFollower {
+  /** Begins again with new connections: the old ones had an address that is gone. */
+  renew(): void
+}
+
 /** Follows the nodes of the cluster for ever: lists, watches, and begins again whenever the watch ends, for whatever reason. */
-export async function followNodes(access: ApiAccess, watcher: NodeWatcher): Promise<never> {
+export function followNodes(access: ApiAccess, watcher: NodeWatcher): NodeFollower {
   const following = new Following(access, watcher)
-  for (let wait = firstWait; ; await pause(wait * (0.75 + Math.random() / 2))) {
-    try {
-      const since = await following.relist()
-      wait = firstWait
-      await following.watch(since)
-    } catch (error) {
-      // The history is gone: an everyday event, after which one lists again.
-      if (error instanceof ApiRefusal && error.status === 410) continue
-      watcher.onTrouble(error as Error)
-      wait = Math.min(2 * wait, longestWait)
-    }
-  }
+  void following.run()
+  return following
 }
 
 const firstWait = 200
 const longestWait = 5000
 
-const pause = (milliseconds: number) => new Promise<void>((resolve) => void setTimeout(resolve, milliseconds))
+/** Ends early when the signal comes. */
+const pause = (milliseconds: number, signal: AbortSignal) =>
+  new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, milliseconds)
+    signal.addEventListener('abort', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+  })
 
-class Following {
+class Following implements NodeFollower {
   readonly #nodes = new Map<string, ClusterNode>()
   /** The nodes as they were told last. */
   #told: string | undefined
+  /** Aborted to begin again: list, watch, and the pause after them. */
+  #round = new AbortController()
 
   constructor(
     private readonly access: ApiAccess,
     private readonly watcher: NodeWatcher,
   ) {}
 
+  renew(): void {
+    this.#round.abort()
+  }
+
+  async run(): Promise<never> {
+    for (let wait = firstWait; ; ) {
+      this.#round = new AbortController()
+      const { signal } = this.#round
+      try {
+        const since = await this.#relist(signal)
+        wait = firstWait
+        await this.#watch(since, signal)
+      } catch (error) {
+        // The history is gone: an everyday event, after which one lists again.
+        const isExpired = error instanceof ApiRefusal && error.status === 410
+        if (!isExpired && !signal.aborted) {
+          this.watcher.onTrouble(error as Error)
+          wait = Math.min(2 * wait, longestWait)
+        }
+      }
+      if (!signal.aborted) await pause(wait * (0.75 + Math.random() / 2), signal)
+      if (signal.aborted) wait = firstWait
+    }
+  }
+
   /** Asks for all nodes; the version that a watch continues from. */
-  async relist(): Promise<string> {
-    const { items, resourceVersion } = await list(this.access, path)
+  async #relist(signal: AbortSignal): Promise<string> {
+    const { items, resourceVersion } = await list(this.access, path, signal)
     this.#nodes.clear()
     for (const node of items.map(toClusterNode)) this.#nodes.set(node.name, node)
     this.#tell()
@@ -85,13 +115,14 @@ class Following {
   }
 
   /** Ends with the watch, or when that proves to be dead. */
-  async watch(since: string): Promise<void> {
+  async #watch(since: string, round: AbortSignal): Promise<void> {
     const ending = new AbortController()
+    const signal = AbortSignal.any([round, ending.signal])
     let trouble: Error | undefined
     const look = async () => {
       const told = this.#told
       try {
-        await this.relist()
+        await this.#relist(signal)
         if (this.#told === told) rest()
         else ending.abort() // the watch should have said so
       } catch (error) {
@@ -102,15 +133,15 @@ class Following {
     let timer = setTimeout(look, silence)
     const rest = () => {
       clearTimeout(timer)
-      if (!ending.signal.aborted) timer = setTimeout(look, silence)
+      if (!signal.aborted) timer = setTimeout(look, silence)
     }
     try {
-      await watch(this.access, path, since, ending.signal, (event) => {
+      await watch(this.access, path, since, signal, (event) => {
         rest()
         this.#apply(event)
       })
     } catch (error) {
-      if (trouble || !ending.signal.aborted) throw trouble ?? error
+      if (trouble || !signal.aborted) throw trouble ?? error
     } finally {
       ending.abort()
       clearTimeout(timer)

@@ -1,5 +1,6 @@
 import { leases } from '../../ipam/host-local.ts'
 import { Netns } from '../../netlink-lib/netns.ts'
+import { release } from '../../plugins/chaos/links.ts'
 import { type Host, hostLinkName } from '../../plugins/contract/host.ts'
 import type { ConfList, PluginConf } from '../conflist.ts'
 import { listCache } from '../result-cache.ts'
@@ -55,14 +56,20 @@ function hasNetns(path: string): boolean {
 }
 
 function detach(list: ConfList, target: Target, host: Host): Collected {
+  const { containerId } = target
   try {
-    delNetwork({ ...list, plugins: list.plugins.map(withoutChaos) }, target, host)
-    return { containerId: target.containerId }
+    if (list.plugins.some(isChaos)) release({ network: list.name, ...target }, host)
+    delNetwork({ ...list, plugins: list.plugins.flatMap(withoutChaos) }, target, host)
+    return { containerId }
   } catch (error) {
-    return { containerId: target.containerId, failure: (error as Error).message }
+    return { containerId, failure: (error as Error).message }
   }
 }
 
+const isChaos = ({ type }: PluginConf): boolean => type === 'chaos'
+
 /** A fault that drops a DEL is there to be noticed and put right, not to strike again. */
-const withoutChaos = (plugin: PluginConf): PluginConf =>
-  plugin.type === 'chaos' && plugin.plugin ? (plugin.plugin as PluginConf) : plugin
+function withoutChaos(plugin: PluginConf): PluginConf[] {
+  if (!isChaos(plugin)) return [plugin]
+  return plugin.plugin ? [plugin.plugin as PluginConf] : []
+}

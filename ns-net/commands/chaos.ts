@@ -141,7 +141,7 @@ export function report(clear: boolean): Report {
     fault,
     verb,
     network,
-    pod ? `${namespace}/${pod}` : container.slice(0, 12),
+    pod ? [namespace, pod].filter(Boolean).join('/') : container.slice(0, 12),
   ]
   return { json: found, text: table(['TIME', 'RULE', 'FAULT', 'VERB', 'NETWORK', 'WHO'], found.map(row)) }
 }

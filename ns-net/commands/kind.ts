@@ -1,6 +1,7 @@
+import fs from 'node:fs'
 import { CliError } from '../errors.ts'
 import { checkDns, checkDocuments, checkNamespace, checkOutside, type Row, runChecks } from '../kind/check.ts'
-import { kindEnvironment, must, requireEngine, requirePrograms, run } from '../kind/cluster.ts'
+import { type Engine, kindEnvironment, must, requireEngine, requirePrograms, run } from '../kind/cluster.ts'
 import { type ClusterOptions, clusterConfig, imageName, manifest, standardPodSubnets } from '../kind/manifest.ts'
 import { requireRange } from '../networks.ts'
 import { type Report, table } from '../output.ts'
@@ -70,25 +71,46 @@ export function kindConfig(options: KindOptions): string {
 
 const told = (step: string) => process.stderr.write(`${step}\n`)
 
+/** The image must be where kind loads it from: told now, and not when the cluster has been made. */
+function requireImage(image: string, archive: string | undefined, engine: Engine): void {
+  if (archive !== undefined) {
+    if (fs.existsSync(archive)) return
+    throw new CliError('notFound', `there is no archive ${archive}`, `npm run image -- ${archive}`)
+  }
+  // `kind load docker-image` asks docker, whatever the provider is (kind #4033).
+  if (engine === 'podman')
+    throw new CliError(
+      'unsupported',
+      'kind loads no images from podman',
+      'npm run image -- ns-net.tar, and --archive ns-net.tar',
+    )
+  must(['docker', 'image', 'inspect', image], { hint: `docker build -t ${image} ., or --archive FILE` })
+}
+
 /** Makes a cluster, loads the image, applies the manifest and waits until every node is ready. */
 export function kindUp(options: KindOptions): Report {
-  const cluster = options.cluster ?? standardCluster
+  const { cluster = standardCluster, archive } = options
   requirePrograms(['kind', 'kubectl'])
   const engine = requireEngine()
   const env = kindEnvironment(engine)
   const image = imageOf(options)
+  const [input, manifest] = [kindConfig(options), kindManifest({ ...options, cluster })]
+  requireImage(image, archive, engine)
   if (must(['kind', 'get', 'clusters'], { env }).split('\n').includes(cluster))
     throw new CliError('conflict', `cluster "${cluster}" exists already`, `ns-net kind down --cluster ${cluster}`)
   told(`kind: creating cluster "${cluster}"`)
   // No --wait: nodes cannot become ready before we run on them (kind #3353).
-  must(['kind', 'create', 'cluster', '--name', cluster, '--config', '-'], { env, input: kindConfig(options) })
-  told(`kind: loading ${options.archive ?? image}`)
-  if (options.archive) must(['kind', 'load', 'image-archive', options.archive, '--name', cluster], { env })
-  else must(['kind', 'load', 'docker-image', image, '--name', cluster], { env })
-  const context = ['--context', `kind-${cluster}`]
-  must(['kubectl', ...context, 'apply', '-f', '-'], { input: kindManifest({ ...options, cluster }) })
+  must(['kind', 'create', 'cluster', '--name', cluster, '--config', '-'], { env, input })
+  const hint = `the cluster is there: ns-net kind down --cluster ${cluster} deletes it`
+  told(`kind: loading ${archive ?? image}`)
+  const load = archive === undefined ? ['docker-image', image] : ['image-archive', archive]
+  must(['kind', 'load', ...load, '--name', cluster], { env, hint })
+  const kubectl = ['kubectl', '--context', `kind-${cluster}`]
+  must([...kubectl, 'apply', '-f', '-'], { input: manifest, hint })
   told('kubectl: waiting for the nodes')
-  must(['kubectl', ...context, 'wait', '--for=condition=Ready', 'node', '--all', '--timeout=180s'])
+  must([...kubectl, 'wait', '--for=condition=Ready', 'node', '--all', '--timeout=180s'], {
+    hint: `what the agents say: ${kubectl.join(' ')} -n kube-system logs daemonset/ns-net; ${hint}`,
+  })
   const text = `cluster "${cluster}" is ready; ns-net kind check tries its network\n`
   return { json: { cluster, image, engine, ready: true }, text }
 }
@@ -116,10 +138,14 @@ export function kindCheck({ image, outside = [], keep = false }: CheckOptions): 
   const families = ([4, 6] as const).filter((family) => cidrs.some((cidr) => cidr.includes(':') === (family === 6)))
   // Workers first: a control plane may be the only other one.
   const ordered = names.toSorted((a, b) => Number(/control-plane/.test(a)) - Number(/control-plane/.test(b)))
+  const items = checkDocuments(imageOf({ image }), ordered, families)
+  // One of before may still be about to go, and takes nothing new then.
+  must(['kubectl', 'delete', 'namespace', checkNamespace, '--ignore-not-found', '--timeout=120s'])
   try {
-    const items = checkDocuments(imageOf({ image }), ordered, families)
     must(['kubectl', 'apply', '-f', '-'], { input: JSON.stringify({ apiVersion: 'v1', kind: 'List', items }) })
-    must(['kubectl', '-n', checkNamespace, 'wait', '--for=condition=Ready', 'pod', '--all', '--timeout=180s'])
+    must(['kubectl', '-n', checkNamespace, 'wait', '--for=condition=Ready', 'pod', '--all', '--timeout=180s'], {
+      hint: `--keep leaves the pods: kubectl -n ${checkNamespace} describe pods`,
+    })
     const rows: Row[] = [...runChecks(), checkDns(), ...outside.map(checkOutside)]
     return report(rows)
   } finally {

@@ -1,4 +1,5 @@
-import { run } from './cluster.ts'
+import { CliError } from '../errors.ts'
+import { must, run } from './cluster.ts'
 
 /**
  * What a cluster's network has to do, tried with packets between pods on two nodes. They run our own image, which is on
@@ -64,11 +65,13 @@ export function checkDocuments(image: string, nodes: readonly string[], families
   ]
 }
 
-const kubectl = (...args: string[]) => run(['kubectl', '-n', checkNamespace, ...args])
+const kubectl = ['kubectl', '-n', checkNamespace]
+const read = (...what: string[]) => JSON.parse(must([...kubectl, 'get', ...what, '-o', 'json']))
 
-function readPods(): Map<string, Pod> {
-  const { items } = JSON.parse(kubectl('get', 'pods', '-o', 'json').stdout || '{"items":[]}')
-  return new Map(
+/** The pods of {@link checkDocuments} by their names. */
+function readPods(): (name: string) => Pod {
+  const { items } = read('pods')
+  const pods = new Map<string, Pod>(
     items.map(({ metadata, spec, status }: PodJson) => [
       metadata.name,
       {
@@ -79,6 +82,11 @@ function readPods(): Map<string, Pod> {
       },
     ]),
   )
+  return (name) => {
+    const found = pods.get(name)
+    if (!found) throw new CliError('failed', `pod "${name}" is gone`, `kubectl -n ${checkNamespace} get events`)
+    return found
+  }
 }
 
 interface PodJson {
@@ -96,30 +104,28 @@ const url = (address: string, port: number, path: string): string =>
 
 /** What a pod gets from an address; empty when nothing answers within three seconds. */
 const get = (from: string, target: string): string =>
-  kubectl('exec', from, '--', program, '__get', target).stdout.trim()
+  run([...kubectl, 'exec', from, '--', program, '__get', target]).stdout.trim()
 
 const ofFamily = (addresses: readonly string[], family: 4 | 6) =>
   addresses.find((address) => address.includes(':') === (family === 6))
 
 /** Runs every check for every family that the pods have. */
 export function runChecks(): Row[] {
-  const pods = readPods()
-  const [server, near, far, host] = ['server', 'near', 'far', 'host'].map((name) => pods.get(name))
-  if (!server || !near || !far || !host) return []
+  const [server, near, far, host] = (['server', 'near', 'far', 'host'] as const).map(readPods()) as [Pod, Pod, Pod, Pod]
+  const place = far.node === server.node ? 'same node' : 'other node'
   const families = ([4, 6] as const).filter((family) => ofFamily(server.ips, family))
   return families.flatMap((family) => {
     const to = ofFamily(server.ips, family)!
     const clientip = url(to, 8080, '/clientip')
-    const service = JSON.parse(kubectl('get', 'service', `server-v${family}`, '-o', 'json').stdout || '{}').spec
-      ?.clusterIP
+    const service = read('service', `server-v${family}`).spec.clusterIP as string
     const rows: Row[] = []
     const expect = (check: string, seen: string, wanted: string | undefined) =>
       rows.push({ check, family, ok: seen !== '' && seen === wanted, seen: seen || 'no answer' })
     expect('pod to pod, same node', get('near', clientip), ofFamily(near.ips, family))
-    expect('pod to pod, other node', get('far', clientip), ofFamily(far.ips, family))
+    expect(`pod to pod, ${place}`, get('far', clientip), ofFamily(far.ips, family))
     expect('node to pod', get('host', clientip), ofFamily(host.hostIps, family))
     expect('pod to service, same node', get('near', url(service, 80, '/hostname')), 'server')
-    expect('pod to service, other node', get('far', url(service, 80, '/hostname')), 'server')
+    expect(`pod to service, ${place}`, get('far', url(service, 80, '/hostname')), 'server')
     expect('pod to itself by service', get('server', url(service, 80, '/hostname')), 'server')
     const node = ofFamily(server.hostIps, family)
     if (node) expect('pod to hostPort', get('far', url(node, 18080, '/hostname')), 'server')
@@ -131,13 +137,8 @@ export function runChecks(): Row[] {
 
 /** DNS has no family of its own: the cluster's resolver answers by whichever it has. */
 export function checkDns(): Row {
-  const { stdout } = kubectl('exec', 'far', '--', program, '__get', 'kubernetes.default.svc.cluster.local')
-  return {
-    check: 'DNS',
-    family: stdout.includes(':') ? 6 : 4,
-    ok: stdout.trim() !== '',
-    seen: stdout.trim() || 'no answer',
-  }
+  const seen = get('far', 'kubernetes.default.svc.cluster.local')
+  return { check: 'DNS', family: seen.includes(':') ? 6 : 4, ok: seen !== '', seen: seen || 'no answer' }
 }
 
 /** A node's own address as the outside sees what a pod sends there. */

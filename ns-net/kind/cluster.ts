@@ -8,6 +8,7 @@ const remedies: Readonly<Record<string, string>> = {
   kind: 'https://kind.sigs.k8s.io/docs/user/quick-start/#installation',
   kubectl: 'https://kubernetes.io/docs/tasks/tools/',
   docker: 'install docker or podman',
+  podman: 'KIND_EXPERIMENTAL_PROVIDER asks for it',
 }
 
 export type Engine = 'docker' | 'podman'
@@ -23,10 +24,13 @@ export function requirePrograms(names: readonly string[]): void {
   )
 }
 
-/** docker when it is there, else podman, which kind has to be told. */
+const provider = 'KIND_EXPERIMENTAL_PROVIDER'
+
+/** docker when it is there, else podman, which kind has to be told; or what kind has been told already. */
 export function requireEngine(): Engine {
-  const engine = (['docker', 'podman'] as const).find((name) => hasProgram(name))
-  if (!engine) requirePrograms(['docker'])
+  const candidates = process.env[provider] === 'podman' ? (['podman'] as const) : (['docker', 'podman'] as const)
+  const engine = candidates.find((name) => hasProgram(name))
+  if (!engine) requirePrograms([candidates[0]])
   return engine!
 }
 
@@ -35,8 +39,13 @@ export interface Ran {
   readonly stdout: string
 }
 
+export interface RunOptions {
+  readonly input?: string
+  readonly env?: Readonly<Record<string, string>>
+}
+
 /** Runs a program; its stderr goes to ours, so that a person sees what kind does. */
-export function run(command: readonly string[], options: { input?: string; env?: Record<string, string> } = {}): Ran {
+export function run(command: readonly string[], options: RunOptions = {}): Ran {
   const [program, ...args] = command
   const child = spawnSync(program!, args, {
     input: options.input,
@@ -49,13 +58,13 @@ export function run(command: readonly string[], options: { input?: string; env?:
   return { status: child.status ?? 128, stdout: child.stdout }
 }
 
-/** Runs a program that has to succeed. */
-export function must(command: readonly string[], options: Parameters<typeof run>[1] = {}): string {
+/** Runs a program that has to succeed; `hint` is what helps when it does not. */
+export function must(command: readonly string[], { hint, ...options }: RunOptions & { hint?: string } = {}): string {
   const { status, stdout } = run(command, options)
-  if (status !== 0) throw new CliError('failed', `${command.join(' ')} failed with exit code ${status}`)
+  if (status !== 0) throw new CliError('failed', `${command.join(' ')} failed with exit code ${status}`, hint)
   return stdout
 }
 
 /** kind's environment for the engine. */
 export const kindEnvironment = (engine: Engine): Record<string, string> =>
-  engine === 'podman' ? { KIND_EXPERIMENTAL_PROVIDER: 'podman' } : {}
+  engine === 'podman' ? { [provider]: 'podman' } : {}

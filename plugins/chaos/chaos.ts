@@ -3,20 +3,17 @@ import { pause } from '../../netlink-lib/pause.ts'
 import { delegate, findExecutable } from '../contract/delegation.ts'
 import { teardown } from '../contract/dispatch.ts'
 import { CniError, codes } from '../contract/errors.ts'
-import { type Host, hostLinkName } from '../contract/host.ts'
 import type { Plugin } from '../contract/plugin.ts'
 import type { Request } from '../contract/request.ts'
 import { parseResult, type Result } from '../contract/result.ts'
 import { type ChaosConf, parseChaos, type Wrapped } from './config.ts'
-import { clear, collect, hasChain, type Obstruction, obstruct } from './obstruct.ts'
-import { type Fault, type Match, matches, type Rule, subjectOf } from './rule.ts'
-import { exclusively, log, type Placed, placed, runTimeRules, strike, writePlaced } from './state.ts'
-
-type Of<Kind extends Fault['kind']> = Extract<Fault, { kind: Kind }>
+import { isOf, release, releaseStale, spoil } from './links.ts'
+import { type Fault, type FaultOf, type Rule, subjectOf } from './rule.ts'
+import { log, placed, runTimeRules, strike } from './state.ts'
 
 /** The faults of one kind among the rules that struck. */
-const faults = <Kind extends Fault['kind']>(struck: readonly Rule[], kind: Kind): Of<Kind>[] =>
-  struck.map(({ fault }) => fault).filter((fault) => fault.kind === kind) as Of<Kind>[]
+const faults = <Kind extends Fault['kind']>(struck: readonly Rule[], kind: Kind): FaultOf<Kind>[] =>
+  struck.map(({ fault }) => fault).filter((fault) => fault.kind === kind) as FaultOf<Kind>[]
 
 /** Decides what happens to this call and logs it, before anything does. */
 function decide({ rules, seed }: ChaosConf, request: Request): Rule[] {
@@ -32,7 +29,8 @@ function decide({ rules, seed }: ChaosConf, request: Request): Rule[] {
       network: request.network,
       container: request.containerId,
       ifName: request.ifName,
-      ...(subject.pod && { pod: subject.pod, namespace: subject.namespace }),
+      ...(subject.pod && { pod: subject.pod }),
+      ...(subject.namespace && { namespace: subject.namespace }),
     })
   return struck
 }
@@ -70,46 +68,6 @@ function runWrapped({ type, config }: Wrapped, request: Request): Result | undef
 
 const nothing: Result = { interfaces: [], ips: [], routes: [] }
 
-/** The host's end of the pod's link: what the result says, else the name that our plugins give it. */
-function linkOf({ interfaces }: Result, request: Request, host: Host): string | undefined {
-  const outside = interfaces.filter(({ sandbox }) => !sandbox).map(({ name }) => name)
-  const names = [hostLinkName(request), ...outside]
-  return names.find((name) => host.route.findLink(name)?.kind === 'veth')
-}
-
-function place(result: Result, request: Request, link: string): Placed {
-  const { network, ifName } = request
-  const addresses = result.ips.map(({ address }) => address.address)
-  return { ...subjectOf(request), network, ifName, link, addresses }
-}
-
-const isSame = (one: Placed, { network, containerId, ifName }: Request): boolean =>
-  one.network === network && one.container === containerId && one.ifName === ifName
-
-/** Makes the pod's link worse, and cuts it off from those that a partition names, both ways. */
-function spoil(struck: readonly Rule[], result: Result, request: Request, host: Host): void {
-  const worse = faults(struck, 'link')
-  const partitions = faults(struck, 'partition')
-  const link = linkOf(result, request, host)
-  if (link === undefined) {
-    if (worse.length > 0 || partitions.length > 0) host.warn('chaos: the link of the pod is not known on the host')
-    return
-  }
-  const own = place(result, request, link)
-  const others = exclusively(() => {
-    const rest = placed().filter((one) => !isSame(one, request))
-    writePlaced([...rest, own])
-    return rest.filter((one) => partitions.some(({ from }: { from: Match }) => matches(from, one)))
-  })
-  const obstruction: Obstruction = {
-    loss: Math.max(0, ...worse.map(({ loss }) => loss)),
-    rate: Math.min(...worse.flatMap(({ rate }) => (rate > 0 ? [rate] : [])), Number.POSITIVE_INFINITY),
-    unreachable: others.flatMap(({ addresses }) => addresses),
-  }
-  obstruct(host, link, { ...obstruction, rate: Number.isFinite(obstruction.rate) ? obstruction.rate : 0 })
-  for (const other of others) obstruct(host, other.link, { loss: 0, rate: 0, unreachable: own.addresses })
-}
-
 /** A result that says what is not so. */
 function falsify(result: Result, struck: readonly Rule[], request: Request): Result {
   const wrongs = faults(struck, 'result').map(({ wrong }) => wrong)
@@ -122,22 +80,11 @@ function falsify(result: Result, struck: readonly Rule[], request: Request): Res
 
 /** The address of another pod in place of its own; without another pod its own one twice. */
 function duplicated({ ips }: Result, request: Request): Result['ips'] {
-  const other = placed().find((one) => one.network === request.network && !isSame(one, request))
+  const other = placed().find((one) => one.network === request.network && !isOf(request)(one))
   const [first] = ips
   if (!first) return ips
   const taken = other?.addresses.find((address) => address.includes(':') === (first.address.family === 6))
   return taken ? [{ ...first, address: { ...first.address, address: taken } }, ...ips.slice(1)] : [first, ...ips]
-}
-
-function release(request: Request, host: Host): void {
-  const links = exclusively(() => {
-    const all = placed()
-    const gone = all.filter((one) => isSame(one, request))
-    if (gone.length > 0) writePlaced(all.filter((one) => !isSame(one, request)))
-    return gone.map(({ link }) => link)
-  })
-  for (const link of new Set([...links, hostLinkName(request)]))
-    if (hasChain(host, link) || links.includes(link)) clear(host, link)
 }
 
 /**
@@ -152,7 +99,7 @@ export const chaos: Plugin<ChaosConf> = {
     const struck = decide(conf, request)
     before(struck)
     const result = conf.wrapped ? (runWrapped(conf.wrapped, request) ?? nothing) : (request.prevResult ?? nothing)
-    spoil(struck, result, request, host)
+    spoil(request, result, { links: faults(struck, 'link'), partitions: faults(struck, 'partition') }, host)
     after(struck)
     return falsify(result, struck, request)
   },
@@ -178,15 +125,8 @@ export const chaos: Plugin<ChaosConf> = {
   gc(conf, request, host): void {
     const struck = decide(conf, request)
     before(struck)
-    const valid = new Set(request.validAttachments.map(({ containerId, ifName }) => `${containerId} ${ifName}`))
     teardown(
-      () =>
-        exclusively(() => {
-          const stays = ({ network, container, ifName }: Placed) =>
-            network !== request.network || valid.has(`${container} ${ifName}`)
-          if (!placed().every(stays)) writePlaced(placed().filter(stays))
-        }),
-      () => collect(host),
+      () => releaseStale(request, host),
       () => void (conf.wrapped && runWrapped(conf.wrapped, request)),
     )
     after(struck)

@@ -2,15 +2,18 @@ import { isKernelError } from '../../netlink-lib/errors.ts'
 import { cidr, familyOf } from '../../netlink-lib/ip.ts'
 import {
   appendRule,
+  type Command,
   createChain,
   createTable,
   deleteChain,
   deleteTable,
+  flushChain,
   type TableRef,
 } from '../../netlink-lib/nftables/commands.ts'
 import { cmpOps, metaKeys, registers } from '../../netlink-lib/nftables/expressions.ts'
+import { families, ruleMessage } from '../../netlink-lib/nftables/messages.ts'
 import type { NetfilterSocket } from '../../netlink-lib/nftables/netfilter-socket.ts'
-import { addressIn, byChance, type Expression, verdict } from '../../netlink-lib/nftables/statements.ts'
+import { addressIn, byChance, type Expression, saysTheSame, verdict } from '../../netlink-lib/nftables/statements.ts'
 import type { Host } from '../contract/host.ts'
 
 /*
@@ -41,9 +44,12 @@ export function obstruct(host: Host, link: string, { loss, rate, unreachable }: 
   }
   const rules: Expression[][] = []
   if (loss > 0) rules.push([...byChance(loss * 10), verdict('drop')])
-  for (const address of unreachable) rules.push([...isTo(address), verdict('drop')])
+  rules.push(...unreachable.map(refusal))
   if (rules.length > 0) append(host.netfilter, link, rules)
 }
+
+/** `ip daddr 10.7.0.9 drop`. */
+const refusal = (address: string): Expression[] => [...isTo(address), verdict('drop')]
 
 /**
  * `ip daddr 10.7.0.9`. At the ingress of a link no packet has a family yet, so the frame's EtherType is asked for in the
@@ -80,17 +86,49 @@ export function clear(host: Host, link: string): void {
   const { netfilter, route } = host
   const there = route.findLink(link)
   if (there && route.findBucket(there)) route.deleteBucket(there)
+  tolerant(() => netfilter.findChain(table, link) && netfilter.transaction([deleteChain(table, link)]))
+  deleteTableIfEmpty(netfilter)
+}
+
+/** Lets all pods send to these addresses again. */
+export function readmit(host: Host, addresses: readonly string[]): void {
+  const { netfilter } = host
+  if (addresses.length === 0 || !netfilter.findTable(table)) return
+  const refusals = addresses.map(refusal)
+  for (const { name: link } of netfilter.listChains(table)) {
+    const rules = link === undefined ? [] : netfilter.listRules(table, link)
+    const refused = rules.filter(({ expressions }) => refusals.some((each) => saysTheSame(each, expressions)))
+    if (link === undefined || refused.length === 0) continue
+    const commands = refused.map(({ handle }) => deleteRule(link, handle!))
+    if (refused.length === rules.length) commands.push(deleteChain(table, link))
+    tolerant(() => netfilter.transaction(commands))
+  }
+  deleteTableIfEmpty(netfilter)
+}
+
+const deleteRule = (link: string, handle: bigint): Command => ({
+  ...flushChain(table, link),
+  body: ruleMessage.encode({ family: families.netdev, table: table.name, chain: link, handle }),
+  operation: 'delete rule of chain',
+})
+
+/** Chains whose link is gone. Some kernels delete them with the link, so that only the table is left. */
+export function collect(host: Host): void {
+  for (const { name } of host.netfilter.listChains(table)) if (name && !host.route.findLink(name)) clear(host, name)
+  deleteTableIfEmpty(host.netfilter)
+}
+
+function deleteTableIfEmpty(netfilter: NetfilterSocket): void {
+  tolerant(() => netfilter.findTable(table)?.use === 0 && netfilter.transaction([deleteTable(table)]))
+}
+
+/** Another call may have been faster, or have put something in. */
+function tolerant(work: () => unknown): void {
   try {
-    if (netfilter.findChain(table, link)) netfilter.transaction([deleteChain(table, link)])
-    if (netfilter.findTable(table)?.use === 0) netfilter.transaction([deleteTable(table)])
+    work()
   } catch (error) {
     if (!isKernelError(error, 'ENOENT', 'EBUSY')) throw error
   }
-}
-
-/** Chains whose link is gone. */
-export function collect(host: Host): void {
-  for (const { name } of host.netfilter.listChains(table)) if (name && !host.route.findLink(name)) clear(host, name)
 }
 
 export const hasChain = (host: Host, link: string): boolean => host.netfilter.findChain(table, link) !== undefined

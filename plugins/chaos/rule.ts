@@ -38,6 +38,8 @@ export type Fault =
   | { readonly kind: 'link'; readonly loss: number; readonly rate: number }
   | { readonly kind: 'partition'; readonly from: Match }
 
+export type FaultOf<Kind extends Fault['kind']> = Extract<Fault, { kind: Kind }>
+
 export const parseRules = (section: Section): Rule[] => {
   const rules = section.list('rules', (value) => value).map((value, i) => parseRule(value, `rule${i + 1}`))
   for (const [i, { id }] of rules.entries())

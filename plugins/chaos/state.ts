@@ -1,6 +1,7 @@
 import fs from 'node:fs'
 import { Value } from '../../config/reader.ts'
 import { fnv1a } from '../../nat/mark.ts'
+import { isKernelError } from '../../netlink-lib/errors.ts'
 import { withLock } from '../../netlink-lib/flock.ts'
 import { matches, parseRule, type Rule, type Subject, type Verb } from './rule.ts'
 
@@ -9,7 +10,7 @@ import { matches, parseRule, type Rule, type Subject, type Verb } from './rule.t
  * each rule was asked and struck, a line for each fault, and where the pods that faults concern are.
  */
 const directory = '/run/ns-net/chaos'
-const lockFile = '/run/ns-net-chaos.lock'
+const lockFile = '/run/ns-net/chaos.lock'
 const files = { rules: `${directory}/rules.json`, counts: `${directory}/counts.json`, log: `${directory}/faults.jsonl` }
 
 /** An injected fault, as `ns-net chaos report` tells it. */
@@ -22,6 +23,7 @@ export interface Injected {
   readonly network: string
   readonly container: string
   readonly ifName: string
+  /** As Kubernetes says it; podman has names and no namespaces. */
   readonly pod?: string
   readonly namespace?: string
 }
@@ -50,28 +52,45 @@ function write(file: string, content: unknown): void {
 
 /**
  * Runs `work` while no other call decides or changes rules. When nothing is kept any more folder and lock go too; who
- * waits for the lock's file notices and takes a new one.
+ * waits for the lock's file notices and takes a new one. It lies in the folder that the agent's container has of the
+ * node, so that a call of the runtime and the agent exclude each other.
  */
-export const exclusively = <T>(work: () => T): T =>
-  withLock(lockFile, 10_000, () => {
+export function exclusively<T>(work: () => T): T {
+  const alone = () => {
     try {
       return work()
     } finally {
       tidy()
     }
-  })
+  }
+  for (;;) {
+    fs.mkdirSync('/run/ns-net', { recursive: true })
+    try {
+      return withLock(lockFile, 10_000, alone)
+    } catch (error) {
+      // Another call has just tidied up.
+      if (!isKernelError(error, 'ENOENT') || error.subject !== lockFile) throw error
+    }
+  }
+}
+
+/** A folder that is mounted, as in the agent's container, stays. */
+const reasonsToStay: readonly unknown[] = ['ENOENT', 'ENOTEMPTY', 'EEXIST', 'EBUSY']
 
 function tidy(): void {
   const isKept = fs.existsSync(directory) && fs.readdirSync(directory).length > 0
   if (isKept) return
-  for (const folder of [directory, '/run/ns-net']) {
-    try {
-      fs.rmdirSync(folder)
-    } catch (error) {
-      if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes((error as { code?: string }).code ?? '')) throw error
-    }
-  }
+  removeFolder(directory)
   fs.rmSync(lockFile, { force: true })
+  removeFolder('/run/ns-net')
+}
+
+function removeFolder(folder: string): void {
+  try {
+    fs.rmdirSync(folder)
+  } catch (error) {
+    if (!reasonsToStay.includes((error as { code?: string }).code)) throw error
+  }
 }
 
 export const runTimeRuleDocuments = (): Record<string, unknown>[] => read(files.rules, [])
