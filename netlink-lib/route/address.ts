@@ -1,7 +1,14 @@
-import { type Cidr, familyOf, formatCidr, formatIp, ipBytes } from '../ip.ts'
+import { type Cidr, type Family, familyOf, formatCidr, formatIp, ipBytes } from '../ip.ts'
 import { flags, type Request } from '../socket.ts'
 import type { LinkRef } from './link.ts'
-import { type AddressMessage, addressFlags, addressMessage, familyNumber, messageTypes } from './wire.ts'
+import {
+  type AddressMessage,
+  addressFamilies,
+  addressFlags,
+  addressMessage,
+  familyNumber,
+  messageTypes,
+} from './wire.ts'
 
 export interface Address extends Cidr {
   readonly index: number
@@ -47,9 +54,10 @@ export const deleteAddress = (link: LinkRef, { address, ...rest }: Cidr): Reques
   subject: link.name,
 })
 
-export const listAddresses = (link?: LinkRef): Request => ({
+/** Of one family the kernel goes straight to the link; of both it looks at all links of the host. */
+export const listAddresses = (link?: LinkRef, family?: Family): Request => ({
   type: messageTypes.getAddress,
-  body: addressMessage.encode({ index: link?.index }),
+  body: addressMessage.encode({ family: family && addressFamilies[`ipv${family}`], index: link?.index }),
   operation: 'list addresses of',
   subject: link?.name ?? 'all links',
 })

@@ -189,9 +189,9 @@ export class RouteSocket implements Disposable {
   }
 
   /** The addresses of one link or of all, both families. */
-  listAddresses(link?: LinkRef): Address[] {
+  listAddresses(link?: LinkRef, family?: Family): Address[] {
     return this.#netlink
-      .dump(listAddresses(link))
+      .dump(listAddresses(link, family))
       .map((reply) => toAddress(addressMessage.decode(reply.body)))
       .filter(({ index }) => !link || index === link.index)
   }

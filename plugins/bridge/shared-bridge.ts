@@ -57,7 +57,7 @@ function refuseUnfiltered(name: string, cause?: unknown): never {
 
 /** The gateway's address on the bridge; another one there is an error, or is replaced with forceAddress. */
 export function ensureGateway(host: Host, bridge: Link, address: Cidr, force: boolean): void {
-  const present = host.route.listAddresses(bridge).filter(({ family }) => family === address.family)
+  const present = host.route.listAddresses(bridge, address.family)
   if (present.some((other) => formatCidr(other) === formatCidr(address))) return
   for (const other of present) {
     const conflicts = address.family === 4 || contains(other, address.address) || contains(address, other.address)
