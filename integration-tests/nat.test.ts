@@ -351,7 +351,12 @@ EOF`)
         },
         input: JSON.stringify(config),
         expectFailure: 'maybe',
-      }).status
+      })
+    const del = () => {
+      orphansEnd(host)
+      const { status, stdout } = call('DEL', 'c1')
+      expect(status, stdout).toBe(0)
+    }
     const start = performance.now()
     call('ADD', 'c1')
     const longest = (performance.now() - start) / 1000
@@ -359,13 +364,11 @@ EOF`)
     for (let step = 1; step <= 12; step++) {
       const deadline = ['timeout', '--foreground', '-s', 'KILL', ((longest * step) / 12).toFixed(4)]
       call('ADD', 'c1', ...deadline)
-      orphansEnd(host)
-      expect(call('DEL', 'c1')).toBe(0)
+      del()
       expect(rulesOf(host), `ADD killed at ${step}/12`).toEqual(before)
       call('ADD', 'c1')
       call('DEL', 'c1', ...deadline)
-      orphansEnd(host)
-      expect(call('DEL', 'c1')).toBe(0)
+      del()
       expect(rulesOf(host), `DEL killed at ${step}/12`).toEqual(before)
     }
   })
