@@ -56,8 +56,11 @@ export interface LogLine {
   readonly [fact: string]: unknown
 }
 
-export interface Cluster extends Disposable {
-  readonly api: ApiServer
+/** What nodes need of an API server. */
+export type NodeApi = Pick<ApiServer, 'ca' | 'setNode' | 'deleteNode'> & Disposable
+
+export interface Cluster<Api extends NodeApi = ApiServer> extends Disposable {
+  readonly api: Api
   /** Where the nodes' network ends: outside, seen from pods. */
   readonly fabric: Host
   /** A host on the network; the API server has it when `known`. */
@@ -65,15 +68,26 @@ export interface Cluster extends Disposable {
 }
 
 export function createCluster(): Cluster {
-  const fabric = createHost()
+  const fabric = createFabric()
   const api = createApiServer([...Object.values(gateways), controlPlane])
+  inside(fabric, () => api.listen(6443))
+  return clusterOf(fabric, api)
+}
+
+/** The nodes' network, and the addresses where their API server is to be. */
+export function createFabric(): Host {
+  const fabric = createHost()
   fabric.sh(`ip link add kind0 mtu ${mtu} type bridge
              ip address add ${gateways[4]}/16 dev kind0
              ip address add ${gateways[6]}/64 dev kind0 nodad
              ip link set kind0 up
              ip address add ${outside[4]}/32 dev lo
              ip address add ${outside[6]}/128 dev lo nodad`)
-  inside(fabric, () => api.listen(6443))
+  return fabric
+}
+
+/** Of an API server that is in the fabric already. */
+export function clusterOf<Api extends NodeApi>(fabric: Host, api: Api): Cluster<Api> {
   const parts: Disposable[] = []
   return {
     api,
@@ -113,7 +127,7 @@ export function writeToken(node: Node, token: string): void {
   writeFileSync(node.host.file(`${serviceAccount}/token`), `${token}\n`)
 }
 
-function createNode(name: string, n: number, fabric: Host, api: ApiServer): Node {
+function createNode(name: string, n: number, fabric: Host, api: NodeApi): Node {
   const host = createHost()
   host.run([
     'ip',
