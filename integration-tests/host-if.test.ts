@@ -32,7 +32,7 @@ test('the tutorial with both names: ip, ping and tcpdump take the one on the hos
   expect(linkCalled(host, 'veth-container')).toBeUndefined()
   host.run(['ip', '-n', 'mycontainer', 'link', 'show', 'dev', 'veth-container'])
   host.run(['ping', '-c1', '-W5', '-I', 'veth-host', '10.0.0.2'])
-  const seen = host.sh(`ping -i0.2 10.0.0.2 >/dev/null & timeout 20 tcpdump -nc1 -i veth-host icmp; kill $!`).stdout
+  const seen = host.sh(`ping -i0.2 10.0.0.2 >/dev/null & timeout 20 tcpdump -Z root -nc1 -i veth-host icmp; kill $!`).stdout
   expect(seen).toContain('ICMP echo')
 
   const json = JSON.parse(nsNet(host, 'show', 'mycontainer', '--json').stdout)
