@@ -1,4 +1,4 @@
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { expect, type TestContext, test } from 'vitest'
 import { createHost, executables, type Host, referencePlugins, requireTool } from './host.ts'
 import { kernelState } from './kernel-state.ts'
@@ -20,8 +20,8 @@ function requireReference(context: TestContext): void {
 
 const pair = ['--ptp', '--subnet', '10.0.0.0/24', '--ip', '10.0.0.2', '--if', 'veth-container']
 
-test('the tutorial with both names: ip, ping and tcpdump take the one on the host', (context) => {
-  for (const tool of ['ping', 'tcpdump']) requireTool(tool, context)
+test('the tutorial with both names: ip and ping take the one on the host', (context) => {
+  requireTool('ping', context)
   using host = createHost()
   const before = host.json(['ip', '-j', 'link', 'show'])
   nsNet(host, 'add', 'mycontainer', ...pair, '--host-if', 'veth-host')
@@ -32,14 +32,23 @@ test('the tutorial with both names: ip, ping and tcpdump take the one on the hos
   expect(linkCalled(host, 'veth-container')).toBeUndefined()
   host.run(['ip', '-n', 'mycontainer', 'link', 'show', 'dev', 'veth-container'])
   host.run(['ping', '-c1', '-W5', '-I', 'veth-host', '10.0.0.2'])
-  const seen = host.sh(`ping -i0.2 10.0.0.2 >/dev/null & timeout 20 tcpdump -Z root -nc1 -i veth-host icmp; kill $!`).stdout
-  expect(seen).toContain('ICMP echo')
 
   const json = JSON.parse(nsNet(host, 'show', 'mycontainer', '--json').stdout)
   expect(json.networks[0]).toMatchObject({ ifName: 'veth-container', hostIf: 'veth-host' })
   expect(nsNet(host, 'show', 'mycontainer').stdout).toMatch(/^network .* veth-host$/m)
   nsNet(host, 'del', 'mycontainer')
   expect(host.json(['ip', '-j', 'link', 'show'])).toEqual(before)
+})
+
+test('tcpdump takes the name on the host', (context) => {
+  for (const tool of ['ping', 'tcpdump']) requireTool(tool, context)
+  // It changes to a user of its own.
+  if (readFileSync('/proc/self/gid_map', 'utf8').trim().split(/\s+/)[2] === '1')
+    context.skip('a user namespace with one group: tcpdump cannot become its own user')
+  using host = createHost()
+  nsNet(host, 'add', 'mycontainer', ...pair, '--host-if', 'veth-host')
+  const seen = host.sh('ping -i0.2 10.0.0.2 >/dev/null & timeout 20 tcpdump -nc1 -i veth-host icmp; kill $!').stdout
+  expect(seen).toContain('ICMP echo')
 })
 
 test('a network with a bridge, a setting of --net, attach, and a name of 127 bytes', () => {
