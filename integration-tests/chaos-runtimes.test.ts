@@ -1,5 +1,6 @@
 import { expect, type TestContext, test } from 'vitest'
 import { type RunOptions, type RunResult, requireTool } from './host.ts'
+import { type Chaos, chaosOn } from './runtimes/chaos.ts'
 import { createMachine, type Machine, plugins } from './runtimes/machine.ts'
 import { firstPage, getPage, makeRootFilesystem, webServer } from './runtimes/root-filesystem.ts'
 
@@ -42,18 +43,12 @@ const conflist = {
   plugins: [standIn, { type: 'portmap', capabilities: { portMappings: true } }],
 }
 
-interface ChaoticPodman extends Machine {
+interface ChaoticPodman extends Machine, Chaos {
   podman(command: readonly string[], options?: RunOptions): RunResult
   /** Has podman create the container `web`, a web server with a port published, without starting it. */
   createWeb(): void
   /** Starts it, whether or not that works. */
   tryStart(): RunResult
-  /** `ns-net chaos`. */
-  chaos(...args: readonly string[]): string
-  /** The rules that struck and the verbs they did, in their order. */
-  struck(): string[]
-  /** GC of every plugin of the list, with no attachment valid. */
-  collect(): void
   /** What is there apart from what outlives all containers on purpose: the bridge, and what chaos has written down. */
   remains(): ReturnType<Machine['state']>
 }
@@ -63,7 +58,7 @@ async function createPodman(context: TestContext): Promise<ChaoticPodman> {
   const machine = await createMachine(context, ['podman', 'conmon', 'crun', 'busybox'])
   const podman = (command: readonly string[], options: RunOptions = {}) =>
     machine.run(['podman', ...command], { env, ...options })
-  const chaos = (...args: readonly string[]) => machine.run([`${plugins}/ns-net`, 'chaos', ...args]).stdout
+  const chaos = chaosOn(machine, conflist.plugins)
   try {
     makeRootFilesystem(machine, rootFilesystem, context)
     machine.run(['tee', '/etc/containers/containers.conf'], { input: configuration })
@@ -77,24 +72,15 @@ async function createPodman(context: TestContext): Promise<ChaoticPodman> {
   }
   return {
     ...machine,
+    ...chaos,
     podman,
-    chaos,
     createWeb() {
       const options = ['--name=web', '--hostname=web', '--network=lab', '--publish=8080:80']
       podman(['create', ...options, '--rootfs', rootFilesystem, ...webServer])
     },
     tryStart: () => podman(['start', 'web'], { expectFailure: 'maybe' }),
-    struck: () =>
-      JSON.parse(chaos('report', '--json')).map(({ rule, verb }: { rule: string; verb: string }) => `${rule} ${verb}`),
-    collect() {
-      for (const plugin of conflist.plugins) {
-        const config = { ...plugin, name: 'lab', cniVersion: '1.1.0', 'cni.dev/valid-attachments': [] }
-        const call = { CNI_COMMAND: 'GC', CNI_PATH: plugins }
-        machine.run([`${plugins}/${plugin.type}`], { env: call, input: JSON.stringify(config) })
-      }
-    },
     remains() {
-      chaos('report', '--clear')
+      chaos.chaos('report', '--clear')
       machine.run(['ip', 'link', 'delete', 'cni0'], { expectFailure: 'maybe' })
       return machine.state()
     },

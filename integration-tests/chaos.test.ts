@@ -199,6 +199,8 @@ test('a lossy, slow link, chained behind a real plugin, and nothing of it after 
   expect(host.run(['nft', 'list', 'table', 'netdev', 'ns-net-chaos']).stdout).toMatch(
     /numgen random mod 1000 < 400 drop/,
   )
+  // ARP gets lost as well, and before it has got through all else would.
+  host.sh('for i in $(seq 20); do ip netns exec c1 ping -qc1 -W1 10.7.0.1 && exit; done; exit 1')
   const { stdout } = reaches(host, 'c1', '10.7.0.1', 200)
   const received = Number(/(\d+) received/.exec(stdout)![1])
   expect(received).toBeGreaterThan(40)

@@ -5,6 +5,7 @@ import { expect, type TestContext, test } from 'vitest'
 import { parseAllDocuments } from 'yaml'
 import { executables, type Place, requireTool } from '../host.ts'
 import { inside } from '../inside.ts'
+import { crunWithoutGroups } from '../runtimes/containerd.ts'
 import { connectCri } from '../runtimes/cri.ts'
 import { createMachine, type Machine } from '../runtimes/machine.ts'
 import { until } from '../runtimes/until.ts'
@@ -51,7 +52,6 @@ disable_apparmor = true
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "native"
 `
-const crunWithoutGroups = '#!/bin/sh\nexec crun --cgroup-manager=disabled "$@"\n'
 
 /** The namespace and the snapshotter as a kubelet's containerd and `kind load image-archive` have them. */
 const ctr = (...command: string[]) => ['ctr', '--namespace=k8s.io', ...command]

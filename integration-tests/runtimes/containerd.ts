@@ -39,7 +39,8 @@ runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun.options]
 BinaryName = "/run/crun"
 `
-const crunWithoutGroups = '#!/bin/sh\nexec crun --cgroup-manager=disabled "$@"\n'
+/** For containerd, which takes no options for it. */
+export const crunWithoutGroups = '#!/bin/sh\nexec crun --cgroup-manager=disabled "$@"\n'
 
 export interface Containerd extends Machine {
   readonly cri: Cri

@@ -4,12 +4,12 @@ import {
   createChain,
   createTable,
   deleteChain,
+  deleteRule,
   deleteTable,
   flushChain,
   hooks,
   type TableRef,
 } from '../../netlink-lib/nftables/commands.ts'
-import { families, messageTypes, ruleMessage } from '../../netlink-lib/nftables/messages.ts'
 import type { NetfilterSocket } from '../../netlink-lib/nftables/netfilter-socket.ts'
 import {
   addressIn,
@@ -110,20 +110,13 @@ export function uninstall(netfilter: NetfilterSocket, mark: string): void {
   const rules = listRules(netfilter)
   const marked = rules.filter(({ userdata }) => userdata?.comment === mark)
   if (rules.length > marked.length)
-    netfilter.transaction(marked.map(({ chain, handle }) => deleteRule(chain!, handle!)))
+    netfilter.transaction(marked.map(({ chain, handle }) => deleteRule(table, chain!, handle!)))
   else {
     const chains = [forward, isolated].filter((chain) => netfilter.findChain(table, chain))
     const empty = chains.map((chain) => flushChain(table, chain))
     netfilter.transaction([...empty, ...chains.map((chain) => deleteChain(table, chain)), deleteTable(table)])
   }
 }
-
-const deleteRule = (chain: string, handle: bigint): Command => ({
-  type: messageTypes.deleteRule,
-  body: ruleMessage.encode({ family: families[table.family], table: table.name, chain, handle }),
-  operation: 'delete rule of chain',
-  subject: `${chain} in table ${table.family} ${table.name}`,
-})
 
 /** Throws, naming what is missing. */
 export function check(netfilter: NetfilterSocket, policy: Policy): void {

@@ -113,6 +113,13 @@ export const appendRule = (
 })
 
 /** Deletes all rules of the chain. */
+export const deleteRule = (table: TableRef, chain: string, handle: bigint): Command => ({
+  type: messageTypes.deleteRule,
+  body: ruleMessage.encode({ family: families[table.family], table: table.name, chain, handle }),
+  operation: 'delete rule of chain',
+  subject: within(table, chain),
+})
+
 export const flushChain = (table: TableRef, chain: string): Command => ({
   type: messageTypes.deleteRule,
   body: ruleMessage.encode({ family: families[table.family], table: table.name, chain }),

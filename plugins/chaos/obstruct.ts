@@ -2,16 +2,14 @@ import { isKernelError } from '../../netlink-lib/errors.ts'
 import { cidr, familyOf } from '../../netlink-lib/ip.ts'
 import {
   appendRule,
-  type Command,
   createChain,
   createTable,
   deleteChain,
+  deleteRule,
   deleteTable,
-  flushChain,
   type TableRef,
 } from '../../netlink-lib/nftables/commands.ts'
 import { cmpOps, metaKeys, registers } from '../../netlink-lib/nftables/expressions.ts'
-import { families, ruleMessage } from '../../netlink-lib/nftables/messages.ts'
 import type { NetfilterSocket } from '../../netlink-lib/nftables/netfilter-socket.ts'
 import { addressIn, byChance, type Expression, saysTheSame, verdict } from '../../netlink-lib/nftables/statements.ts'
 import type { Host } from '../contract/host.ts'
@@ -99,18 +97,12 @@ export function readmit(host: Host, addresses: readonly string[]): void {
     const rules = link === undefined ? [] : netfilter.listRules(table, link)
     const refused = rules.filter(({ expressions }) => refusals.some((each) => saysTheSame(each, expressions)))
     if (link === undefined || refused.length === 0) continue
-    const commands = refused.map(({ handle }) => deleteRule(link, handle!))
+    const commands = refused.map(({ handle }) => deleteRule(table, link, handle!))
     if (refused.length === rules.length) commands.push(deleteChain(table, link))
     tolerant(() => netfilter.transaction(commands))
   }
   deleteTableIfEmpty(netfilter)
 }
-
-const deleteRule = (link: string, handle: bigint): Command => ({
-  ...flushChain(table, link),
-  body: ruleMessage.encode({ family: families.netdev, table: table.name, chain: link, handle }),
-  operation: 'delete rule of chain',
-})
 
 /** Chains whose link is gone. Some kernels delete them with the link, so that only the table is left. */
 export function collect(host: Host): void {
