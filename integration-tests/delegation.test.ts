@@ -100,3 +100,12 @@ test("the reference's host-local under another name serves bridge and ptp", (con
   }
   expect(host.run(['find', '/var/lib/cni', '-name', '10.4.*']).stdout).toBe('')
 })
+
+test('an IPAM that reads nothing of a long configuration has its say', () => {
+  using host = createHost()
+  host.sh(`mkdir -p /run/plugins
+           printf '#!/bin/sh\\n[ $CNI_COMMAND != ADD ] || echo "{\\\\"cniVersion\\\\":\\\\"1.0.0\\\\",\\\\"ips\\\\":[{\\\\"address\\\\":\\\\"10.3.0.7/24\\\\"}]}"\\n' > /run/plugins/our-ipam
+           chmod +x /run/plugins/our-ipam`)
+  const call = bridgeCall(host, { type: 'our-ipam', long: 'x'.repeat(300_000) })
+  expect(host.cni('bridge', 'ADD', call).json.ips).toMatchObject([{ address: '10.3.0.7/24' }])
+})

@@ -1,7 +1,11 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { findBun } from '../scripts/build.mjs'
-import { createHost, executables, type RunResult } from './host.ts'
+import { findBun } from '../scripts/bundle.mjs'
+import { linkPrograms } from '../scripts/plugins.mjs'
+import { createHost, executables } from './host.ts'
 
 const file = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
@@ -9,10 +13,26 @@ const file = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 function callEverything(flags: readonly string[]): { outcomes: Record<string, unknown>; last: readonly string[] } {
   using host = createHost()
   host.run(['mkdir', '/run/calls'])
-  const { stdout } = host.run([findBun(), 'run', ...flags, file('libc-calls.ts'), '/run/calls'])
+  const { stdout } = host.run([findBun(), 'run', ...flags, file('libc-calls.ts')], { env: { DIRECTORY: '/run/calls' } })
   const [outcomes, ...last] = stdout.trimEnd().split('\n')
   return { outcomes: JSON.parse(outcomes!), last }
 }
+
+test("the plugins' engine makes calls of the C library, and text of bytes, as Node does", () => {
+  using host = createHost()
+  host.run(['mkdir', '/run/calls'])
+  const folder = mkdtempSync(join(tmpdir(), 'ns-net-engine-'))
+  try {
+    linkPrograms(join(folder, 'libc-calls'), { 'libc-calls': 'integration-tests/libc-calls-engine.ts' })
+    const { stdout } = host.run([join(folder, 'libc-calls')], { env: { DIRECTORY: '/run/calls' } })
+    const inEngine = JSON.parse(stdout)
+    const { outcomes } = callEverything([])
+    expect(Object.keys(inEngine).length).toBeGreaterThan(40)
+    expect(outcomes).toMatchObject(inEngine)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
 
 test("bun's calls of the C library return what koffi's do, each with its own errno", () => {
   const inImage = callEverything(['--define', 'NS_NET_IMAGE=true'])
@@ -27,6 +47,11 @@ test("bun's calls of the C library return what koffi's do, each with its own err
     'statx says': [0o100640, 3, '4000000000'],
     'mmap wrong': ['errno 22', 'errno 9'],
     'open with a zero': 'errno 22',
+    rename: ['errno 21', 'errno 2', 0, 0],
+    getdents64: [48, 24, 4, '.\0'],
+    'getdents64 wrong': [0, 'errno 9', 'errno 20'],
+    rmdir: ['errno 39', 0, 'errno 2'],
+    nanosleep: [0, 'errno 22'],
     signal: [0, 1, 0, 'errno 22'],
     load: [],
   })
@@ -42,19 +67,17 @@ const withoutExecutableMemory = `
     : { status: 77 }
   process.exitCode = child.status`
 
-test('where memory may not be executed, VERSION works and the rest says what is missing', (context) => {
+test('plugins work where memory may not be executed', (context) => {
   using host = createHost()
-  const { path: netns } = host.addContainer('web')
-  const call = (CNI_COMMAND: string): RunResult =>
-    host.run([process.execPath, '--jitless', '-e', withoutExecutableMemory, `${executables}/loopback`], {
-      env: { CNI_COMMAND, CNI_CONTAINERID: 'web', CNI_NETNS: netns, CNI_IFNAME: 'lo', CNI_PATH: executables },
+  const { path: netns, json } = host.addContainer('web')
+  const { status } = host.run(
+    [process.execPath, '--jitless', '-e', withoutExecutableMemory, `${executables}/loopback`],
+    {
+      env: { CNI_COMMAND: 'ADD', CNI_CONTAINERID: 'web', CNI_NETNS: netns, CNI_IFNAME: 'lo', CNI_PATH: executables },
       input: JSON.stringify({ cniVersion: '1.0.0', name: 'lo', type: 'loopback' }),
       expectFailure: 'maybe',
-    })
-  const version = call('VERSION')
-  if (version.status === 77) return context.skip('this kernel has no PR_SET_MDWE (Linux 6.3)')
-  expect(JSON.parse(version.stdout).supportedVersions).toContain('1.1.0')
-  const { status, stdout } = call('ADD')
-  expect(status).toBe(1)
-  expect(JSON.parse(stdout)).toMatchObject({ code: 999, msg: expect.stringContaining('MemoryDenyWriteExecute=no') })
+    },
+  )
+  if (status === 77) return context.skip('this kernel has no PR_SET_MDWE (Linux 6.3)')
+  expect(json(['ip', '-json', 'link', 'show', 'up'])).toMatchObject([{ ifname: 'lo' }])
 })

@@ -46,6 +46,11 @@ vi.mock('../netlink-lib/libc.ts', async (original) => {
       changing('unlink', path)
       return libc.unlink(path)
     },
+    getdents64(fd, ...rest) {
+      const size = libc.getdents64(fd, ...rest)
+      if (size === 0) scanning(paths.get(fd))
+      return size
+    },
     utimensat(directory, path, ...rest) {
       changing('utimensat', path)
       return libc.utimensat(directory, path, ...rest)
@@ -54,9 +59,8 @@ vi.mock('../netlink-lib/libc.ts', async (original) => {
   return { ...real, libc: Object.setPrototypeOf(fragile, libc) }
 })
 
-/** Readings of whole folders. Ours is a reading by another name. */
-const { readdirSync } = fs
-const scanning = vi.spyOn(process.getBuiltinModule('node:fs'), 'readdirSync')
+/** Called at the end of each reading of a whole folder. */
+const scanning = vi.fn()
 
 let dataDir: string
 beforeEach(() => {
@@ -80,7 +84,7 @@ const confOf = (ipam: object = { subnet: '10.77.0.0/28' }): HostLocalConf => ({
 const of = (containerId: string, ifName = 'eth0') => ({ network: 'net', containerId, ifName })
 const add = (conf: HostLocalConf, id: string) => allocate(conf, of(id)).ips.map(({ address }) => address.address)
 const write = (name: string, text: string) => fs.writeFileSync(`${dataDir}/net/${name}`, text)
-const leaseFiles = () => readdirSync(`${dataDir}/net`).filter((name) => !/^l/.test(name))
+const leaseFiles = () => fs.readdirSync(`${dataDir}/net`).filter((name) => !/^l/.test(name))
 const holders = () => leaseFiles().map((name) => fs.readFileSync(`${dataDir}/net/${name}`, 'utf8'))
 
 describe('files of others', () => {

@@ -2,6 +2,7 @@ import { KernelError } from '../netlink-lib/errors.ts'
 import { isExecutable } from '../netlink-lib/files.ts'
 import type { Family } from '../netlink-lib/ip.ts'
 import { journal } from '../netlink-lib/journal.ts'
+import { runProgram } from '../netlink-lib/program.ts'
 import { BackendMissing, NatError } from './errors.ts'
 import { heldLock } from './users.ts'
 
@@ -63,21 +64,19 @@ export interface Ended {
 
 /** Runs a program to its end, whatever its status. */
 export function run(name: string, args: readonly string[], input = ''): Ended {
-  const { spawnSync } = process.getBuiltinModule('node:child_process') // an import would cost every DEL 0.3 ms
   const command = [name, ...args]
   const obeyed = journal?.before({ kind: 'program', command, input })
-  const { error, status, stdout, stderr } = spawnSync(findProgram(name), args, {
+  const { error, status, stdout, stderr } = runProgram({
+    file: findProgram(name),
+    args,
     input,
-    stdio: ['pipe', 'pipe', 'pipe', heldLock() ?? 'ignore'],
-    encoding: 'utf8',
-    env: { ...process.env, LC_ALL: 'C' },
-    timeout: 30_000,
-    killSignal: 'SIGKILL',
-    maxBuffer: 256 * 1024 * 1024,
+    env: { LC_ALL: 'C' },
+    keepFd: heldLock(),
+    timeoutMs: 30_000,
   })
   // EPIPE: it ended before it had read its input; what it printed says why.
-  const endedEarly = (error as { code?: string } | undefined)?.code === 'EPIPE' && (status ?? 0) !== 0
-  if (error && !endedEarly) throw new Error(`${command.join(' ')}: ${error.message}`, { cause: error })
+  const endedEarly = error?.code === 'EPIPE' && (status ?? 0) !== 0
+  if (error && !endedEarly) throw new Error(`${command.join(' ')}: ${error.code}`)
   // Exit 4 is "resource problem" and says no more; only the text tells a taken lock from a missing privilege.
   if (status === 4 && stderr.includes('xtables lock'))
     throw new KernelError(command.join(' '), 'rules', 11, stderr.trim())

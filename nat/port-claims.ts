@@ -1,4 +1,13 @@
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  deleteFile,
+  deleteIfEmpty,
+  findFile,
+  findNames,
+  makeDirectory,
+  openFlags,
+  readFile,
+  writeFile,
+} from '../netlink-lib/files.ts'
 import type { Family } from '../netlink-lib/ip.ts'
 import { PortTaken } from './errors.ts'
 import { type Forward, portText } from './forwards.ts'
@@ -41,33 +50,20 @@ export const usersOfShared = (root: string, name: string, family: Family): Chain
   new ChainUsers(name, family, `${folderOf(root)}/${name}.v${family}`)
 
 export function findInstallation(root: string, mark: string): Installation | undefined {
-  try {
-    return JSON.parse(readFileSync(attachmentFile(root, mark), 'utf8')) as Installation
-  } catch (error) {
-    if ((error as { code?: string }).code === 'ENOENT') return undefined
-    throw error
-  }
+  const text = findFile(attachmentFile(root, mark))
+  return text === undefined ? undefined : (JSON.parse(text) as Installation)
 }
 
 /** The marks of all attachments with ports. */
-export const listAttachments = (root: string): string[] => listFolder(`${folderOf(root)}/attachments`)
-
-function listFolder(path: string): string[] {
-  try {
-    return readdirSync(path)
-  } catch (error) {
-    if ((error as { code?: string }).code === 'ENOENT') return []
-    throw error
-  }
-}
+export const listAttachments = (root: string): string[] => findNames(`${folderOf(root)}/attachments`) ?? []
 
 /** A port of every address and the same port of one address would compete for the packets of that one. */
 export function refuseClaimed(root: string, forwards: readonly Forward[], mark: string): void {
   for (const forward of forwards)
-    for (const address of listFolder(portFolder(root, forward))) {
+    for (const address of findNames(portFolder(root, forward)) ?? []) {
       const overlaps = forward.address === undefined || address === 'any' || address === forward.address
       if (!overlaps) continue
-      const holder = readFileSync(`${portFolder(root, forward)}/${address}`, 'utf8')
+      const holder = readFile(`${portFolder(root, forward)}/${address}`)
       const taken = { ...forward, address: address === 'any' ? undefined : address }
       if (holder !== mark) throw new PortTaken(portText(taken), mark, holder)
     }
@@ -76,8 +72,8 @@ export function refuseClaimed(root: string, forwards: readonly Forward[], mark: 
 /** Written before the rules are made, so that DEL finds them when we are killed in between. */
 export function writeInstallation(root: string, mark: string, installation: Installation): void {
   const write = (path: string, text: string) => {
-    mkdirSync(path.slice(0, path.lastIndexOf('/')), { recursive: true, mode: 0o700 })
-    writeFileSync(path, text, { mode: 0o600 })
+    makeDirectory(path.slice(0, path.lastIndexOf('/')), 0o700)
+    writeFile(path, text, openFlags.create | openFlags.truncate, 0o600)
   }
   write(attachmentFile(root, mark), JSON.stringify(installation))
   for (const forward of installation.forwards) write(`${portFolder(root, forward)}/${forward.address ?? 'any'}`, mark)
@@ -89,23 +85,15 @@ export function writeInstallation(root: string, mark: string, installation: Inst
 export function deleteInstallation(root: string, mark: string, installation: Installation): void {
   const claims = installation.forwards.map((forward) => portFolder(root, forward))
   for (const [i, forward] of installation.forwards.entries()) {
-    rmSync(`${claims[i]}/${forward.address ?? 'any'}`, { force: true })
-    removeIfEmpty(claims[i]!)
+    deleteFile(`${claims[i]}/${forward.address ?? 'any'}`)
+    deleteIfEmpty(claims[i]!)
   }
   for (const { family, shared } of installation.families)
     for (const name of shared) {
       const users = usersOfShared(root, name, family)
       users.delete(mark)
-      removeIfEmpty(users.folder)
+      deleteIfEmpty(users.folder)
     }
-  rmSync(attachmentFile(root, mark), { force: true })
-  for (const name of ['claims', 'attachments', '']) removeIfEmpty(`${folderOf(root)}/${name}`)
-}
-
-function removeIfEmpty(folder: string): void {
-  try {
-    rmdirSync(folder)
-  } catch (error) {
-    if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes((error as { code?: string }).code ?? '')) throw error
-  }
+  deleteFile(attachmentFile(root, mark))
+  for (const name of ['claims', 'attachments', '']) deleteIfEmpty(`${folderOf(root)}/${name}`)
 }

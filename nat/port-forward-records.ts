@@ -20,7 +20,7 @@ export interface OwnedRecord {
 /** The key of the n-th record of the attachment whose mark has this hash. */
 export function recordKey(hash: string, n: number): Buffer {
   const key = Buffer.alloc(12)
-  key.write(hash, 'hex')
+  Buffer.from(hash, 'hex').copy(key)
   key.writeUInt32LE(n, 8)
   return key
 }

@@ -163,7 +163,7 @@ export const forwarding: Feature = {
     ...base.flatMap(createWithRules),
   ],
   delete: (): Command[] => [
-    ...base.toReversed().map(({ name }) => deleteChain(table, name)),
+    ...[...base].reverse().map(({ name }) => deleteChain(table, name)),
     ...maps.map(({ name }) => deleteSet(table, name)),
   ],
   isPolicyChain: (name = '') => name.startsWith(hairpinPrefix) || name.startsWith(conditionsPrefix),

@@ -1,4 +1,13 @@
-import { deleteFile, exists, makeDirectory, namesIn, openFlags, writeFile } from '../netlink-lib/files.ts'
+import {
+  deleteDirectory,
+  deleteFile,
+  deleteIfEmpty,
+  exists,
+  makeDirectory,
+  namesIn,
+  openFlags,
+  writeFile,
+} from '../netlink-lib/files.ts'
 import { withLock } from '../netlink-lib/flock.ts'
 import type { Family } from '../netlink-lib/ip.ts'
 import { networkMark } from './mark.ts'
@@ -13,9 +22,6 @@ import { networkMark } from './mark.ts'
  */
 
 const lockTimeout = 10_000
-
-/** Where there are users: to import it would cost every DEL of a bridge 0.9 ms. */
-const fs = () => process.getBuiltinModule('node:fs')
 
 /** The users of one chain, or of something else with a name that they share. */
 export class ChainUsers {
@@ -54,28 +60,17 @@ export class ChainUsers {
 
   /** True when nobody else is a user. Reads two entries, however many there are. */
   isOnly(mark: string): boolean {
-    if (!this.exists) return true
-    const folder = fs().opendirSync(this.folder)
-    try {
-      return [folder.readSync(), folder.readSync()].every((entry) => entry === null || entry.name === mark)
-    } finally {
-      folder.closeSync()
-    }
+    return !this.exists || namesIn(this.folder, 2).every((user) => user === mark)
   }
 
   /** Reads one entry, however many there are. */
   get isEmpty(): boolean {
-    const folder = fs().opendirSync(this.folder)
-    try {
-      return folder.readSync() === null
-    } finally {
-      folder.closeSync()
-    }
+    return namesIn(this.folder, 1).length === 0
   }
 
   /** To be called when it is empty. */
   forget(): void {
-    fs().rmdirSync(this.folder)
+    deleteDirectory(this.folder)
   }
 }
 
@@ -208,16 +203,8 @@ function leave(users: ChainUsers, change: (users: ChainUsers) => void, uninstall
 
 /** Last under the lock: who waits for the file that goes here notices and begins anew (see {@link withLock}). */
 function tidy(root: string, network: string): void {
-  removeIfEmpty(networkFolder(root, network))
+  deleteIfEmpty(networkFolder(root, network))
   if (namesIn(root).some((name) => name !== 'lock')) return
   deleteFile(`${root}/lock`)
-  removeIfEmpty(root)
-}
-
-function removeIfEmpty(folder: string): void {
-  try {
-    fs().rmdirSync(folder)
-  } catch (error) {
-    if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes((error as { code?: string }).code ?? '')) throw error
-  }
+  deleteIfEmpty(root)
 }

@@ -1,11 +1,15 @@
+import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import {
   cut,
+  deleteDirectory,
   deleteFile,
+  deleteIfEmpty,
   exists,
   findFile,
+  findNames,
   findStatus,
   isDirectory,
   isExecutable,
@@ -15,6 +19,7 @@ import {
   openFile,
   openFlags,
   readFile,
+  renameFile,
   requireAccess,
   setModified,
   statusOf,
@@ -64,6 +69,8 @@ test('the flags say what may be there', () => {
   writeFile(path('a'), 'G', 0)
   expect(fs.readFileSync(path('a'), 'utf8')).toBe('Gr\u00fcn!')
   expect(fs.statSync(path('a')).mode & 0o777).toBe(0o640 & ~process.umask())
+  writeFile(path('a'), 'new', openFlags.create | openFlags.truncate)
+  expect(fs.readFileSync(path('a'), 'utf8')).toBe('new')
 })
 
 test('an open file is written on, cut and closed with its block', () => {
@@ -136,4 +143,54 @@ test('deleting what is not there is done', () => {
   deleteFile(path('a'))
   expect(fs.readdirSync(folder)).toEqual([])
   expect(() => deleteFile(folder)).toThrow('EISDIR')
+})
+
+test('the names in a folder, of every kind and length', () => {
+  const names = ['ä', 'a b', '...', '.hidden', 'x'.repeat(255), 'line\nfeed']
+  for (const name of names) fs.writeFileSync(path(name), '')
+  fs.mkdirSync(path('folder'))
+  fs.symlinkSync(path('nowhere'), path('link'))
+  fs.writeFileSync(Buffer.concat([Buffer.from(`${folder}/`), Buffer.from([0x62, 0xff])]), '')
+  expect(namesIn(folder).sort()).toEqual(fs.readdirSync(folder).sort())
+  expect(namesIn(folder)).toContain('b\ufffd')
+  expect(namesIn(path('folder'))).toEqual([])
+})
+
+test('a folder that takes several readings', () => {
+  for (let i = 0; i < 3000; i++) fs.writeFileSync(path(`name-of-a-file-that-is-not-short-${i}`), '')
+  expect(namesIn(folder).sort()).toEqual(fs.readdirSync(folder).sort())
+  expect(namesIn(folder, 2)).toHaveLength(2)
+  expect(namesIn(folder, 1)).toHaveLength(1)
+})
+
+test('what has no names', () => {
+  expect(() => namesIn(path('none'))).toThrow(`list ${path('none')}: ENOENT`)
+  fs.writeFileSync(path('a'), '')
+  expect(() => namesIn(path('a'))).toThrow(`list ${path('a')}: ENOTDIR`)
+  execFileSync('mkfifo', [path('fifo')])
+  expect(() => namesIn(path('fifo'))).toThrow('ENOTDIR')
+  expect(findNames(path('none'))).toBeUndefined()
+  expect(findNames(folder)?.sort()).toEqual(['a', 'fifo'])
+})
+
+test('a file takes the place of another', () => {
+  fs.writeFileSync(path('a'), 'new')
+  fs.writeFileSync(path('b'), 'old')
+  renameFile(path('a'), path('b'))
+  expect(fs.readdirSync(folder)).toEqual(['b'])
+  expect(fs.readFileSync(path('b'), 'utf8')).toBe('new')
+  expect(() => renameFile(path('a'), path('b'))).toThrow(`rename ${path('a')}: ENOENT`)
+})
+
+test('only empty folders are deleted', () => {
+  fs.mkdirSync(path('a/b'), { recursive: true })
+  deleteIfEmpty(path('a'))
+  expect(() => deleteDirectory(path('a'))).toThrow(`delete ${path('a')}: ENOTEMPTY`)
+  deleteIfEmpty(path('a/b'))
+  deleteDirectory(path('a'))
+  expect(fs.readdirSync(folder)).toEqual([])
+  deleteIfEmpty(path('a'))
+  expect(() => deleteDirectory(path('a'))).toThrow('ENOENT')
+  fs.writeFileSync(path('file'), '')
+  expect(() => deleteIfEmpty(path('file'))).toThrow('ENOTDIR')
 })

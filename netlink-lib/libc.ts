@@ -1,10 +1,15 @@
+import type { Engine } from '../engine/engine.ts'
 import { KernelError } from './errors.ts'
 
 /*
- * The C library. Under Node it is called by koffi, an ordinary package; in the compiled image by bun's own foreign function
- * interface, a part of the image that starts in a tenth of the time. Nothing is loaded before the first call.
+ * The C library. In the plugins' executable it is linked to the engine. Under Node it is called by koffi, an ordinary
+ * package, and in ns-net's by bun's own foreign function interface, which starts in a tenth of the time; then nothing is
+ * loaded before the first call.
  */
-declare const NS_NET_IMAGE: boolean | undefined // defined by scripts/build.mjs
+// Defined by scripts/build.mjs: how we were compiled.
+declare const NS_NET_IMAGE: boolean | undefined
+declare const NS_NET_ENGINE: boolean | undefined
+declare const engine: Engine
 
 interface Libc {
   socket(domain: number, type: number, protocol: number): number
@@ -22,8 +27,11 @@ interface Libc {
   statx(directory: number, path: string, flags: number, mask: number, status: Uint8Array): number
   access(path: string, mode: number): number
   mkdir(path: string, mode: number): number
+  rmdir(path: string): number
+  rename(from: string, to: string): number
+  getdents64(fd: number, entries: Uint8Array, length: number): number
   unlink(path: string): number
-  utimensat(directory: number, path: string, times: BigInt64Array, flags: number): number
+  utimensat(directory: number, path: string, times: Uint8Array, flags: number): number
   ioctl(fd: number, request: number): number
   mmap(address: null, length: number, protection: number, flags: number, fd: number, offset: number): number
   munmap(address: number, length: number): number
@@ -32,6 +40,7 @@ interface Libc {
   mount(source: string | null, target: string, type: string | null, flags: number, data: string | null): number
   umount2(target: string, flags: number): number
   flock(fd: number, operation: number): number
+  nanosleep(time: Uint8Array, rest: Uint8Array | null): number
   execve(path: string, argv: (string | null)[], envp: (string | null)[]): number
   signal(signal: number, handler: number): number
 }
@@ -53,6 +62,9 @@ const prototypes: Readonly<Record<keyof Libc, readonly [result: string, paramete
   statx: ['int', ['int', 'const char *', 'int', 'uint32_t', 'void *']],
   access: ['int', ['const char *', 'int']],
   mkdir: ['int', ['const char *', 'uint32_t']],
+  rmdir: ['int', ['const char *']],
+  rename: ['int', ['const char *', 'const char *']],
+  getdents64: ['intptr_t', ['int', 'void *', 'size_t']],
   unlink: ['int', ['const char *']],
   utimensat: ['int', ['int', 'const char *', 'void *', 'int']],
   ioctl: ['int', ['int', 'unsigned long']],
@@ -63,6 +75,7 @@ const prototypes: Readonly<Record<keyof Libc, readonly [result: string, paramete
   mount: ['int', ['const char *', 'const char *', 'const char *', 'unsigned long', 'const char *']],
   umount2: ['int', ['const char *', 'int']],
   flock: ['int', ['int', 'int']],
+  nanosleep: ['int', ['void *', 'void *']],
   execve: ['int', ['const char *', 'const char **', 'const char **']],
   signal: ['intptr_t', ['int', 'intptr_t']],
 }
@@ -188,24 +201,27 @@ function lookUp(name: keyof Libc): Call {
   }
 }
 
-/** Each is looked up at its first use, so no plugin pays for calls it doesn't make. */
-const calls: Partial<Record<keyof Libc, Call>> = {}
-for (const name of Object.keys(prototypes) as (keyof Libc)[])
-  calls[name] = (...values) => {
-    const call = lookUp(name)
-    calls[name] = call
-    return call(...values)
-  }
+/** Each is looked up at its first use, so nobody pays for calls that are not made. */
+function foreignCalls(): Libc {
+  const calls: Partial<Record<keyof Libc, Call>> = {}
+  for (const name of Object.keys(prototypes) as (keyof Libc)[])
+    calls[name] = (...values) => {
+      const call = lookUp(name)
+      calls[name] = call
+      return call(...values)
+    }
+  return calls as Libc
+}
 
-export const libc = calls as Libc
+export const libc: Libc = typeof NS_NET_ENGINE === 'undefined' ? foreignCalls() : (engine.libc as unknown as Libc)
 
 /** errno of the call just made. Read it in the statement after the call. */
 export function lastErrno(): number {
-  return errno
+  return typeof NS_NET_ENGINE === 'undefined' ? errno : engine.errno()
 }
 
 /** Returns what the call returned, or throws the {@link KernelError} that says what was attempted. */
 export function checked(returned: number, operation: string, subject: string): number {
   if (returned >= 0) return returned
-  throw new KernelError(operation, subject, errno)
+  throw new KernelError(operation, subject, lastErrno())
 }

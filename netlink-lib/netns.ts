@@ -139,10 +139,13 @@ function pinned(name: string, mount: (path: string) => void): string {
   return path
 }
 
-/** /run/netns must be a shared mount point, so that namespaces pinned here appear in other mount namespaces too. */
+/**
+ * /run/netns must be a shared mount point, so that namespaces pinned here appear in other mount namespaces too. What is
+ * mounted on it already need not be: the kernel would go through all of that.
+ */
 function shareNetnsDirectory(): void {
   makeDirectory(netnsDirectory, 0o755)
-  const share = () => libc.mount('', netnsDirectory, 'none', mountFlags.shared | mountFlags.rec, null)
+  const share = () => libc.mount('', netnsDirectory, 'none', mountFlags.shared, null)
   if (share() === 0) return
   const errno = lastErrno()
   if (errno !== 22) throw new KernelError('make mount shared', netnsDirectory, errno) // EINVAL: not a mount point yet

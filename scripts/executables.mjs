@@ -1,21 +1,26 @@
-/** The one real file in dist/bin: an image that acts by the name it's started under. */
+/** The command, compiled with bun. */
 export const image = 'ns-net'
 
-/** Names that stand for a plugin; each is a symlink to the image. */
-export const pluginNames = [
-  'bridge',
-  'veth',
-  'ptp',
-  'loopback',
-  'nat',
-  'portmap',
-  'host-local',
-  'static',
-  'tuning',
-  'firewall',
-  'bandwidth',
-  'chaos',
-]
+/** All plugins in one executable, which acts by the name it's started under. */
+export const pluginImage = 'ns-net-plugins'
+
+/** Names that stand for a plugin, each a symlink to {@link pluginImage}, and the folder of its source below plugins/. */
+export const pluginFolders = {
+  bridge: 'bridge',
+  veth: 'veth',
+  ptp: 'veth',
+  loopback: 'loopback',
+  nat: 'nat',
+  portmap: 'portmap',
+  'host-local': 'host-local',
+  static: 'static',
+  tuning: 'tuning',
+  firewall: 'firewall',
+  bandwidth: 'bandwidth',
+  chaos: 'chaos',
+}
+
+export const pluginNames = Object.keys(pluginFolders)
 
 /** Everything that dist/bin holds. */
-export const executableNames = [image, ...pluginNames]
+export const executableNames = [image, pluginImage, ...pluginNames]

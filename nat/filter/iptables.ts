@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs'
 import { isKernelError } from '../../netlink-lib/errors.ts'
+import { readFile } from '../../netlink-lib/files.ts'
 import type { Family } from '../../netlink-lib/ip.ts'
 import type { TableRef } from '../../netlink-lib/nftables/commands.ts'
 import { verdicts } from '../../netlink-lib/nftables/expressions.ts'
@@ -67,13 +67,14 @@ function targetOf({ expressions = [] }: RuleMessage): string {
     return chain ?? (code === verdicts.drop ? 'DROP' : '')
   }
   // Programs before 1.8.10 keep it as a target of xtables, with its name in the data.
-  const isReject = 'other' in last && (last.other.name === 'reject' || last.other.data.includes('REJECT\0'))
+  const isReject = 'other' in last && (last.other.name === 'reject' || last.other.data.toString().includes('REJECT\0'))
   return isReject ? 'REJECT' : ''
 }
 
 /** True when the rule has this comment: as a match of xtables, or with newer programs as user data. */
 const isMarked = ({ expressions = [], userdata }: RuleMessage, mark: string): boolean =>
-  userdata?.comment === mark || expressions.some((each) => 'other' in each && each.other.data.includes(`${mark}\0`))
+  userdata?.comment === mark ||
+  expressions.some((each) => 'other' in each && each.other.data.toString().includes(`${mark}\0`))
 
 /**
  * True when the nft variant has all rules. False says nothing: this may be a machine with the other variant, whose rules
@@ -107,7 +108,7 @@ function nftVariantDrops(netfilter: NetfilterSocket, table: TableRef): boolean {
 /** The other variant's table exists in a namespace from its first use on. */
 function hasLegacyFilter(family: Family): boolean {
   try {
-    const names = readFileSync(`/proc/net/${family === 4 ? 'ip' : 'ip6'}_tables_names`, 'utf8')
+    const names = readFile(`/proc/net/${family === 4 ? 'ip' : 'ip6'}_tables_names`)
     return names.split('\n').includes('filter')
   } catch {
     return false // this kernel has no such tables

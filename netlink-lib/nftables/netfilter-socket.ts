@@ -131,7 +131,7 @@ export class NetfilterSocket implements Disposable {
   /** Of all elements those whose key ends in one of these. The others are not decoded, which is what takes time. */
   listElementsEnding(table: TableRef, set: string, endings: readonly Buffer[]): Element[] {
     return this.#dumpElements(table, set)
-      .filter((reply) => endings.some((ending) => reply.body.includes(ending)))
+      .filter((reply) => endings.some((ending) => isIn(reply.body, ending)))
       .flatMap(elementsOf)
       .filter(({ key }) => endings.some((ending) => key?.value?.subarray(-ending.length).equals(ending)))
   }
@@ -195,3 +195,13 @@ function undefinedIfAbsent<T>(read: () => T): T | undefined {
 }
 
 const elementsOf = (reply: Reply): readonly Element[] => elementsMessage.decode(reply.body).elements ?? []
+
+/** Whether the part is somewhere in there. Not Buffer.includes: what the plugins' engine has searches for numbers only. */
+function isIn(bytes: Buffer, part: Buffer): boolean {
+  for (let at = bytes.indexOf(part[0]!); at >= 0; at = bytes.indexOf(part[0]!, at + 1)) {
+    let same = 1
+    while (same < part.length && bytes[at + same] === part[same]) same++
+    if (same === part.length) return true
+  }
+  return false
+}

@@ -108,7 +108,7 @@ export const setLabel = (label: number): Expression[] => [
 /** `iifname "eth0"`; a name that ends in `*` stands for all that begin so. */
 export function linkNamed(which: 'iifname' | 'oifname', name: string, op: Comparison = 'eq'): Expression[] {
   const exact = Buffer.alloc(16) // IFNAMSIZ
-  exact.write(name)
+  Buffer.from(name).copy(exact)
   const value = name.endsWith('*') ? Buffer.from(name.slice(0, -1)) : exact
   return [{ meta: { key: metaKeys[which], dreg: r1 } }, compare(value, op)]
 }

@@ -6,7 +6,8 @@ import fs from 'node:fs'
  * name, the node's own plugins, is kept, for `--cleanup` to put back.
  */
 
-const image = 'ns-net'
+/** The files that the links lead to. */
+const images = ['ns-net', 'ns-net-plugins']
 const aside = '.before-ns-net'
 
 /** Copies what a folder has into another; names of what was not there, or was different. */
@@ -14,7 +15,7 @@ export function installExecutables(from: string, to: string): string[] {
   fs.mkdirSync(to, { recursive: true })
   const names = fs.readdirSync(from).sort()
   const isLink = (name: string) => fs.lstatSync(`${from}/${name}`).isSymbolicLink()
-  // The links last: a plugin is there when the image is.
+  // The links last: a plugin is there when what it leads to is.
   const ordered = [...names.filter((name) => !isLink(name)), ...names.filter(isLink)]
   return ordered.filter((name) => {
     if (isSame(`${from}/${name}`, `${to}/${name}`)) return false
@@ -27,7 +28,7 @@ export function installExecutables(from: string, to: string): string[] {
   })
 }
 
-/** Removes the image and the links to it, and puts back what they replaced. */
+/** Removes the images and the links to them, and puts back what they replaced. */
 export function removeExecutables(folder: string): string[] {
   if (!fs.existsSync(folder)) return []
   const ours = fs.readdirSync(folder).filter((name) => isOurs(folder, name))
@@ -40,8 +41,8 @@ export function removeExecutables(folder: string): string[] {
 }
 
 function isOurs(folder: string, name: string): boolean {
-  if (name === image) return true
-  return fs.lstatSync(`${folder}/${name}`).isSymbolicLink() && fs.readlinkSync(`${folder}/${name}`) === image
+  if (images.includes(name)) return true
+  return fs.lstatSync(`${folder}/${name}`).isSymbolicLink() && images.includes(fs.readlinkSync(`${folder}/${name}`))
 }
 
 function keepForeign(folder: string, name: string): void {

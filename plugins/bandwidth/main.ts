@@ -1,8 +1,5 @@
-import type { Executable } from '../contract/executable.ts'
-import { bandwidthVersions } from './versions.ts'
+import '../../engine/globals.ts'
+import { serve } from '../contract/serve.ts'
+import { bandwidth } from './bandwidth.ts'
 
-export const bandwidthExecutable: Executable = {
-  type: 'bandwidth',
-  versions: bandwidthVersions,
-  call: async () => (await import('#call/bandwidth')).call(),
-}
+serve(bandwidth)

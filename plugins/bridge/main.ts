@@ -1,6 +1,5 @@
-import type { Executable } from '../contract/executable.ts'
+import '../../engine/globals.ts'
+import { serve } from '../contract/serve.ts'
+import { bridge } from './bridge.ts'
 
-export const bridgeExecutable: Executable = {
-  type: 'bridge',
-  call: async () => (await import('#call/bridge')).call(),
-}
+serve(bridge)

@@ -1,6 +1,5 @@
-import type { Executable } from '../contract/executable.ts'
+import '../../engine/globals.ts'
+import { serve } from '../contract/serve.ts'
+import { chaos } from './chaos.ts'
 
-export const chaosExecutable: Executable = {
-  type: 'chaos',
-  call: async () => (await import('#call/chaos')).call(),
-}
+serve(chaos)

@@ -1,7 +1,16 @@
-import fs from 'node:fs'
 import { Value } from '../../config/reader.ts'
 import { fnv1a } from '../../nat/mark.ts'
 import { isKernelError } from '../../netlink-lib/errors.ts'
+import {
+  deleteFile,
+  deleteIfEmpty,
+  findFile,
+  findNames,
+  makeDirectory,
+  openFlags,
+  renameFile,
+  writeFile,
+} from '../../netlink-lib/files.ts'
 import { withLock } from '../../netlink-lib/flock.ts'
 import { matches, parseRule, type Rule, type Subject, type Verb } from './rule.ts'
 
@@ -36,18 +45,14 @@ interface Count {
 }
 
 function read<T>(file: string, otherwise: T): T {
-  try {
-    return JSON.parse(fs.readFileSync(file, 'utf8')) as T
-  } catch (error) {
-    if ((error as { code?: string }).code === 'ENOENT') return otherwise
-    throw error
-  }
+  const text = findFile(file)
+  return text === undefined ? otherwise : (JSON.parse(text) as T)
 }
 
 function write(file: string, content: unknown): void {
-  fs.mkdirSync(directory, { recursive: true, mode: 0o700 })
-  fs.writeFileSync(`${file}.new`, JSON.stringify(content))
-  fs.renameSync(`${file}.new`, file)
+  makeDirectory(directory, 0o700)
+  writeFile(`${file}.new`, JSON.stringify(content), openFlags.create | openFlags.truncate)
+  renameFile(`${file}.new`, file)
 }
 
 /**
@@ -64,7 +69,7 @@ export function exclusively<T>(work: () => T): T {
     }
   }
   for (;;) {
-    fs.mkdirSync('/run/ns-net', { recursive: true })
+    makeDirectory('/run/ns-net')
     try {
       return withLock(lockFile, 10_000, alone)
     } catch (error) {
@@ -74,22 +79,20 @@ export function exclusively<T>(work: () => T): T {
   }
 }
 
-/** A folder that is mounted, as in the agent's container, stays. */
-const reasonsToStay: readonly unknown[] = ['ENOENT', 'ENOTEMPTY', 'EEXIST', 'EBUSY']
-
 function tidy(): void {
-  const isKept = fs.existsSync(directory) && fs.readdirSync(directory).length > 0
+  const isKept = (findNames(directory) ?? []).length > 0
   if (isKept) return
   removeFolder(directory)
-  fs.rmSync(lockFile, { force: true })
+  deleteFile(lockFile)
   removeFolder('/run/ns-net')
 }
 
+/** A folder that is mounted, as in the agent's container, stays. */
 function removeFolder(folder: string): void {
   try {
-    fs.rmdirSync(folder)
+    deleteIfEmpty(folder)
   } catch (error) {
-    if (!reasonsToStay.includes((error as { code?: string }).code)) throw error
+    if (!isKernelError(error, 'EBUSY')) throw error
   }
 }
 
@@ -101,7 +104,7 @@ export const runTimeRules = (): Rule[] =>
 
 export function writeRunTimeRules(documents: readonly Record<string, unknown>[]): void {
   if (documents.length > 0) write(files.rules, documents)
-  else fs.rmSync(files.rules, { force: true })
+  else deleteFile(files.rules)
 }
 
 /** How often a rule was asked and struck. */
@@ -113,7 +116,7 @@ export function forgetCounts(ids: readonly string[]): void {
   const all = counts()
   for (const id of ids) delete all[id]
   if (Object.keys(all).length > 0) write(files.counts, all)
-  else fs.rmSync(files.counts, { force: true })
+  else deleteFile(files.counts)
 }
 
 /**
@@ -145,17 +148,13 @@ export function strike(rules: readonly Rule[], verb: Verb, subject: Subject, see
 
 /** One line more in the log; it is written before the fault happens, which may be that nothing happens any more. */
 export function log(injected: Injected): void {
-  fs.mkdirSync(directory, { recursive: true, mode: 0o700 })
-  fs.appendFileSync(files.log, `${JSON.stringify(injected)}\n`)
+  makeDirectory(directory, 0o700)
+  writeFile(files.log, `${JSON.stringify(injected)}\n`, openFlags.create | openFlags.append)
 }
 
 export function injectedFaults(): Injected[] {
-  if (!fs.existsSync(files.log)) return []
-  return fs
-    .readFileSync(files.log, 'utf8')
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => JSON.parse(line) as Injected)
+  const lines = findFile(files.log)?.split('\n').filter(Boolean) ?? []
+  return lines.map((line) => JSON.parse(line) as Injected)
 }
 
 /** Where a pod is, for partitions and for results that name another pod's address. */
@@ -174,10 +173,10 @@ export const placed = (): Placed[] => read(placedFile, [])
 /** To be called under the lock. */
 export function writePlaced(all: readonly Placed[]): void {
   if (all.length > 0) write(placedFile, all)
-  else fs.rmSync(placedFile, { force: true })
+  else deleteFile(placedFile)
 }
 
 /** Forgets rules given at run time, counts and log. */
 export function reset(): void {
-  for (const file of Object.values(files)) fs.rmSync(file, { force: true })
+  for (const file of Object.values(files)) deleteFile(file)
 }

@@ -56,17 +56,31 @@ export function createLink(
   const name = hostLinkName(request)
   const peer = { name: request.ifName, netnsFd: container.netns.fd, mtu, mac }
   try {
-    host.route.createVeth({ name, mtu, master: bridge?.index, up: bridge !== undefined, peer })
+    host.route.createVeth({ name, mtu, master: bridge?.index, peer })
   } catch (error) {
     throw isKernelError(error, 'EEXIST') ? alreadyAttached(name, request) : error
   }
   rollback.onFailure(`delete ${name}`, () => host.route.deleteLink(name))
   const outer = host.route.getLink(name)
-  host.sysctl.try(['ipv6', 'conf', name, 'accept_ra'], '0')
-  // A routed link solicits neighbours from its link-local address, which would be tentative for a second or two.
-  if (!bridge) host.sysctl.try(['ipv6', 'conf', name, 'accept_dad'], '0')
+  if (bridge) silencePort(host, name)
+  else configureRoutedEnd(host, name)
   host.route.setLink(outer, { up: true, alias: linkMark(request), port })
   return { outer, inner: container.route.getLink(request.ifName) }
+}
+
+/**
+ * A bridge's port needs no IPv6 of its own: the host speaks by the bridge. With it, each new port would greet all others,
+ * and the host would get four more routes.
+ */
+const silencePort = (host: Host, name: string): void => host.sysctl.try(['ipv6', 'conf', name, 'disable_ipv6'], '1')
+
+/**
+ * No container configures the host. The link solicits neighbours from its link-local address, which would be tentative for
+ * a second or two.
+ */
+function configureRoutedEnd(host: Host, name: string): void {
+  host.sysctl.try(['ipv6', 'conf', name, 'accept_ra'], '0')
+  host.sysctl.try(['ipv6', 'conf', name, 'accept_dad'], '0')
 }
 
 /** An address that duplicate address detection found in use elsewhere on the link. */

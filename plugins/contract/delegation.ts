@@ -1,5 +1,6 @@
 import { findStatus, isRegular, statusOf } from '../../netlink-lib/files.ts'
 import { journal } from '../../netlink-lib/journal.ts'
+import { runProgram } from '../../netlink-lib/program.ts'
 import { CniError, codes } from './errors.ts'
 import { type Command, type Environment, formatArgs } from './request.ts'
 
@@ -13,10 +14,14 @@ export function findExecutable(type: string, path: readonly string[]): string | 
   return undefined
 }
 
-/** True when the file is the image this process runs, under whatever name. */
-export function isThisImage(file: string): boolean {
-  const [a, b] = [statusOf(file), statusOf(process.execPath)]
-  return a.device === b.device && a.inode === b.inode
+/** True when the file is one of our executables, under whatever name: this one, or the other one beside it. */
+export function isOurExecutable(file: string): boolean {
+  const folder = process.execPath.slice(0, process.execPath.lastIndexOf('/'))
+  const { device, inode } = statusOf(file)
+  return ['ns-net', 'ns-net-plugins'].some((name) => {
+    const own = findStatus(`${folder}/${name}`)
+    return own?.device === device && own.inode === inode
+  })
 }
 
 /**
@@ -37,14 +42,10 @@ export function delegate(
     CNI_PATH: request.path.join(':'),
   }
   const obeyed = journal?.before({ kind: 'program', command: [file], input: request.document, env })
-  const { spawnSync } = process.getBuiltinModule('node:child_process') // an import would cost every call 0.3 ms
-  const { status, stdout, error, signal } = spawnSync(file, {
-    env: { ...process.env, ...env },
-    input: request.document,
-    stdio: ['pipe', 'pipe', 2],
-  })
-  if (error) throw new CniError(codes.delegate, `cannot run ${file}: ${error.message}`)
-  const printed = stdout.toString('utf8').trim()
+  const { status, stdout, error, signal } = runProgram({ file, input: request.document, env, passStderr: true })
+  // EPIPE: it did not want to read all; how it ended and what it printed says whether that was well.
+  if (error && error.code !== 'EPIPE') throw new CniError(codes.delegate, `cannot run ${file}: ${error.code}`)
+  const printed = stdout.trim()
   if (status !== 0) throw delegatedError(file, printed, signal ? `killed by ${signal}` : `exit code ${status}`)
   obeyed?.()
   return command === 'ADD' ? parse(file, printed) : undefined

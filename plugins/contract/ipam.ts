@@ -13,7 +13,7 @@ import {
 } from '../../ipam/host-local.ts'
 import type { IpamResult } from '../../ipam/result.ts'
 import { checkStatic, parseStatic, staticResult } from '../../ipam/static.ts'
-import { delegate, findExecutable, isThisImage } from './delegation.ts'
+import { delegate, findExecutable, isOurExecutable } from './delegation.ts'
 import { CniError, codes } from './errors.ts'
 import { type Request, requireKnownArgs, requirePrevResult } from './request.ts'
 import { parseResult } from './result.ts'
@@ -21,6 +21,8 @@ import { parseResult } from './result.ts'
 /** The address source of a network, whoever provides it. */
 export interface Ipam {
   readonly type: string
+  /** An address may be one that somebody else had a moment ago. Of its own accord host-local takes that one last. */
+  readonly repeatsSoon: boolean
   add(): IpamResult
   /** The addresses this attachment holds; undefined where only the plugin itself knows. */
   held(): readonly string[] | undefined
@@ -105,6 +107,7 @@ const ownIpam: Readonly<Record<string, (request: Request) => Ipam>> = {
     const store = () => conf ?? parseStore({ network: request.network, ipam: sectionOf(request) })
     return {
       type: 'host-local',
+      repeatsSoon: (conf?.requested.length ?? 0) > 0,
       add: () => allocate(conf!, request),
       held: () => heldIn(store, request),
       del: () => release(store(), request),
@@ -117,6 +120,7 @@ const ownIpam: Readonly<Record<string, (request: Request) => Ipam>> = {
     const conf = isTeardown(request) ? undefined : parseStatic(inputOf(request))
     return {
       type: 'static',
+      repeatsSoon: true,
       add: () => staticResult(conf!),
       held: () => undefined,
       del: () => {}, // nothing is kept
@@ -140,7 +144,7 @@ function foreignIpam(type: string, request: Request): Ipam {
   const find = () => {
     if (type.includes('/')) sectionOf(request).fail('type', `expected the name of a plugin, got "${type}"`)
     const file = findExecutable(type, request.path)
-    if (file && !isThisImage(file)) return file
+    if (file && !isOurExecutable(file)) return file
     if (file)
       throw new CniError(
         codes.invalidConfig,
@@ -157,6 +161,7 @@ function foreignIpam(type: string, request: Request): Ipam {
   if (!isTeardown(request)) find()
   return {
     type,
+    repeatsSoon: true,
     add: () => addByDelegate(find(), request),
     held: () => undefined,
     del: () => void delegate(find(), request, 'DEL'),

@@ -1,8 +1,5 @@
-import type { Executable } from '../contract/executable.ts'
-import { firewallVersions } from './versions.ts'
+import '../../engine/globals.ts'
+import { serve } from '../contract/serve.ts'
+import { firewall } from './firewall.ts'
 
-export const firewallExecutable: Executable = {
-  type: 'firewall',
-  versions: firewallVersions,
-  call: async () => (await import('#call/firewall')).call(),
-}
+serve(firewall)

@@ -1,6 +1,5 @@
-import type { Executable } from '../contract/executable.ts'
+import '../../engine/globals.ts'
+import { ipamPlugin } from '../contract/ipam-plugin.ts'
+import { serve } from '../contract/serve.ts'
 
-export const hostLocalExecutable: Executable = {
-  type: 'host-local',
-  call: async () => (await import('#call/host-local')).call(),
-}
+serve(ipamPlugin('host-local'))

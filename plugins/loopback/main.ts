@@ -1,6 +1,5 @@
-import type { Executable } from '../contract/executable.ts'
+import '../../engine/globals.ts'
+import { serve } from '../contract/serve.ts'
+import { loopback } from './loopback.ts'
 
-export const loopbackExecutable: Executable = {
-  type: 'loopback',
-  call: async () => (await import('#call/loopback')).call(),
-}
+serve(loopback)

@@ -1,6 +1,5 @@
-import type { Executable } from '../contract/executable.ts'
+import '../../engine/globals.ts'
+import { serve } from '../contract/serve.ts'
+import { nat } from './nat.ts'
 
-export const natExecutable: Executable = {
-  type: 'nat',
-  call: async () => (await import('#call/nat')).call(),
-}
+serve(nat)

@@ -1,6 +1,5 @@
-import type { Executable } from '../contract/executable.ts'
+import '../../engine/globals.ts'
+import { serve } from '../contract/serve.ts'
+import { portmap } from './portmap.ts'
 
-export const portmapExecutable: Executable = {
-  type: 'portmap',
-  call: async () => (await import('#call/portmap')).call(),
-}
+serve(portmap)

@@ -1,9 +1,19 @@
-import fs from 'node:fs'
 import type { Attachment, AttachmentId } from '../../config/attachment.ts'
 import { PortTaken } from '../../nat/errors.ts'
 import type { PortForwarding } from '../../nat/forwards.ts'
 import { ownerMark } from '../../nat/mark.ts'
 import type { PortForwardBackend } from '../../nat/port-forward.ts'
+import {
+  deleteDirectory,
+  deleteFile,
+  exists,
+  findNames,
+  makeDirectory,
+  openFlags,
+  readFile,
+  renameFile,
+  writeFile,
+} from '../../netlink-lib/files.ts'
 
 /*
  * A container on two networks asks for its ports twice: podman repeats them for every interface (network connect). The
@@ -25,34 +35,35 @@ export function isOwnContainer(error: unknown): error is PortTaken {
   return error instanceof PortTaken && error.holder.split(' ')[1] === error.wanted.split(' ')[1]
 }
 
-export const isWaiting = (attachment: Attachment): boolean => fs.existsSync(fileOf(attachment))
+export const isWaiting = (attachment: Attachment): boolean => exists(fileOf(attachment))
 
 export function wait(claim: WaitingClaim): void {
   const { network, containerId, ifName } = claim.attachment
   const file = fileOf(claim.attachment)
-  fs.mkdirSync(`${root}/${containerId}`, { recursive: true })
-  fs.writeFileSync(`${file}.new`, JSON.stringify({ ...claim, attachment: { network, containerId, ifName } }))
-  fs.renameSync(`${file}.new`, file)
+  makeDirectory(`${root}/${containerId}`)
+  const text = JSON.stringify({ ...claim, attachment: { network, containerId, ifName } })
+  writeFile(`${file}.new`, text, openFlags.create | openFlags.truncate)
+  renameFile(`${file}.new`, file)
 }
 
 /** Forgets a claim, and the folders with the last one. Absent is done. */
 export function giveUp(attachment: Attachment): void {
-  fs.rmSync(fileOf(attachment), { force: true })
+  deleteFile(fileOf(attachment))
   for (const folder of [`${root}/${attachment.containerId}`, root, '/run/ns-net/nat', '/run/ns-net']) {
-    if (!fs.existsSync(folder)) continue
-    if (fs.readdirSync(folder).length > 0) return
-    fs.rmdirSync(folder)
+    const names = findNames(folder)
+    if (!names) continue
+    if (names.length > 0) return
+    deleteDirectory(folder)
   }
 }
 
 /** The claims that wait, of one container or of all. */
 export function waitingClaims(containerId?: string): WaitingClaim[] {
-  const list = (folder: string) => (fs.existsSync(folder) ? fs.readdirSync(folder) : [])
-  const containers = containerId === undefined ? list(root) : [containerId]
+  const containers = containerId === undefined ? (findNames(root) ?? []) : [containerId]
   return containers.flatMap((container) =>
-    list(`${root}/${container}`)
+    (findNames(`${root}/${container}`) ?? [])
       .filter((name) => !name.endsWith('.new'))
-      .map((name) => JSON.parse(fs.readFileSync(`${root}/${container}/${name}`, 'utf8')) as WaitingClaim),
+      .map((name) => JSON.parse(readFile(`${root}/${container}/${name}`)) as WaitingClaim),
   )
 }
 

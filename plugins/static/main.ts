@@ -1,6 +1,5 @@
-import type { Executable } from '../contract/executable.ts'
+import '../../engine/globals.ts'
+import { ipamPlugin } from '../contract/ipam-plugin.ts'
+import { serve } from '../contract/serve.ts'
 
-export const staticExecutable: Executable = {
-  type: 'static',
-  call: async () => (await import('#call/static')).call(),
-}
+serve(ipamPlugin('static'))

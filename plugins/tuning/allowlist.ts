@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { findFile } from '../../netlink-lib/files.ts'
 import { CniError, codes, messageOf } from '../contract/errors.ts'
 import type { Sysctl } from './config.ts'
 
@@ -19,15 +19,14 @@ export function refuseForbidden(sysctls: readonly Sysctl[], file = allowlistFile
 
 /** Undefined when there is no file: then everything is allowed. */
 function readAllowlist(file: string): RegExp[] | undefined {
-  let text: string
+  let text: string | undefined
   try {
-    text = readFileSync(file, 'utf8')
+    text = findFile(file)
   } catch (error) {
-    if ((error as { code?: string }).code === 'ENOENT') return undefined
     throw new CniError(codes.io, `cannot read ${file}: ${messageOf(error)}`, 'it says which sysctls may be set')
   }
-  const lines = text.split('\n').map((line, i) => ({ line: line.trim(), number: i + 1 }))
-  return lines.filter(({ line }) => line !== '').map(({ line, number }) => expressionIn(line, `${file}:${number}`))
+  const lines = text?.split('\n').map((line, i) => ({ line: line.trim(), number: i + 1 }))
+  return lines?.filter(({ line }) => line !== '').map(({ line, number }) => expressionIn(line, `${file}:${number}`))
 }
 
 function expressionIn(line: string, place: string): RegExp {

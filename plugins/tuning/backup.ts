@@ -1,6 +1,6 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { Attachment, AttachmentId } from '../../config/attachment.ts'
 import { Section } from '../../config/reader.ts'
+import { deleteFile, findFile, findNames, makeDirectory, openFlags, writeFile } from '../../netlink-lib/files.ts'
 import type { LinkTuning } from './config.ts'
 
 /*
@@ -14,7 +14,7 @@ const nameOf = ({ containerId, ifName }: AttachmentId): string => `${containerId
 const fileOf = (dataDir: string, attachment: Attachment): string => `${dataDir}/${nameOf(attachment)}`
 
 export function writeBackup(dataDir: string, attachment: Attachment, old: LinkTuning): void {
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 })
+  makeDirectory(dataDir, 0o700)
   const content = {
     mac: old.mac,
     promisc: old.promiscuous,
@@ -23,7 +23,8 @@ export function writeBackup(dataDir: string, attachment: Attachment, old: LinkTu
     txQLen: old.txQueueLength,
     network: attachment.network,
   }
-  writeFileSync(fileOf(dataDir, attachment), JSON.stringify(content, undefined, 1), { mode: 0o600 })
+  const text = JSON.stringify(content, undefined, 1)
+  writeFile(fileOf(dataDir, attachment), text, openFlags.create | openFlags.truncate, 0o600)
 }
 
 /** Undefined when there is no file. One that was cut short was written by an ADD that changed nothing after it. */
@@ -33,35 +34,21 @@ export function findBackup(dataDir: string, attachment: Attachment): LinkTuning 
 }
 
 export function deleteBackup(dataDir: string, attachment: Attachment): void {
-  rmSync(fileOf(dataDir, attachment), { force: true })
+  deleteFile(fileOf(dataDir, attachment))
 }
 
 /** Files of the network that no valid attachment owns. Those of the reference plugin name no network and stay. */
 export function staleBackups(dataDir: string, network: string, valid: readonly AttachmentId[]): string[] {
   const keep = new Set(valid.map(nameOf))
-  return namesIn(dataDir)
+  return (findNames(dataDir) ?? [])
     .filter((name) => name.endsWith(suffix) && !keep.has(name))
     .map((name) => `${dataDir}/${name}`)
     .filter((file) => read(file)?.get('network')?.json === network)
 }
 
-function namesIn(dataDir: string): string[] {
-  try {
-    return readdirSync(dataDir)
-  } catch (error) {
-    if ((error as { code?: string }).code === 'ENOENT') return []
-    throw error
-  }
-}
-
 function read(file: string): Section | undefined {
-  let text: string
-  try {
-    text = readFileSync(file, 'utf8')
-  } catch (error) {
-    if ((error as { code?: string }).code === 'ENOENT') return undefined
-    throw error
-  }
+  const text = findFile(file)
+  if (text === undefined) return undefined
   try {
     return new Section(JSON.parse(text) as Record<string, unknown>)
   } catch {

@@ -95,10 +95,5 @@ function nameOf(value: Value, key: string, ifName: string): SysctlName {
   if (root !== 'net' || name.length === 0 || name.some((part) => ['', '.', '..'].includes(part)))
     value.fail('expected a sysctl below net, such as net.core.somaxconn')
   const at = name.findIndex((part) => part.includes('IFNAME'))
-  return at < 0
-    ? name
-    : name.with(
-        at,
-        name[at]!.replace('IFNAME', () => ifName),
-      )
+  return name.map((part, i) => (i === at ? part.replace('IFNAME', () => ifName) : part))
 }

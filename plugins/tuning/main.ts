@@ -1,6 +1,5 @@
-import type { Executable } from '../contract/executable.ts'
+import '../../engine/globals.ts'
+import { serve } from '../contract/serve.ts'
+import { tuning } from './tuning.ts'
 
-export const tuningExecutable: Executable = {
-  type: 'tuning',
-  call: async () => (await import('#call/tuning')).call(),
-}
+serve(tuning)

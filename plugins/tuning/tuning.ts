@@ -1,5 +1,5 @@
-import { rmSync } from 'node:fs'
 import { isKernelError } from '../../netlink-lib/errors.ts'
+import { deleteFile } from '../../netlink-lib/files.ts'
 import type { Link } from '../../netlink-lib/route/link.ts'
 import { isWriteOnly } from '../../netlink-lib/sysctl.ts'
 import { teardown } from '../contract/dispatch.ts'
@@ -130,7 +130,7 @@ export const tuning: Plugin<TuningConf> = {
 
   gc({ dataDir }, request): void {
     const stale = staleBackups(dataDir, request.network, request.validAttachments)
-    teardown(...stale.map((file) => () => rmSync(file, { force: true })))
+    teardown(...stale.map((file) => () => deleteFile(file)))
   },
 
   status: (conf) => refuseForbidden(conf.sysctls),

@@ -1,6 +1,5 @@
-import type { Executable } from '../contract/executable.ts'
+import '../../engine/globals.ts'
+import { serve } from '../contract/serve.ts'
+import { veth } from './veth.ts'
 
-export const vethExecutable: Executable = {
-  type: 'veth',
-  call: async () => (await import('#call/veth')).call(),
-}
+serve(veth)

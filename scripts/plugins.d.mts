@@ -1,0 +1,1 @@
+export declare function linkPrograms(target: string, programs: Readonly<Record<string, string>>): void
