@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { TestContext } from 'vitest'
+import { patience } from './patience.ts'
 import { type Snapshot, type SnapshotOptions, takeSnapshot } from './snapshot.ts'
 
 /** Where `npm run build` puts the executables. */
@@ -31,7 +32,7 @@ export interface RunOptions {
   readonly input?: string
   /** `true`: must fail, and succeeding throws. `'maybe'`: either is right. Otherwise failing throws. */
   readonly expectFailure?: boolean | 'maybe'
-  /** Milliseconds after which the command is killed; 30 seconds unless told. */
+  /** Milliseconds after which the command is killed; 30 seconds unless told. Multiplied by {@link patience}. */
   readonly timeout?: number
 }
 
@@ -126,7 +127,7 @@ function execute(
     env,
     input: options.input ?? '',
     encoding: 'utf8',
-    timeout: options.timeout ?? 30_000,
+    timeout: (options.timeout ?? 30_000) * patience,
     killSignal: 'SIGKILL',
     maxBuffer: 256 * 1024 * 1024,
   })
@@ -177,9 +178,9 @@ function startHolder(): ChildProcess & { readonly pid: number } {
       const output = readFileSync(join(directory, 'log'), 'utf8')
       if (output.endsWith('ready\n')) return holder as ChildProcess & { readonly pid: number }
       const ended = /^State:\s+[ZX]/m.test(readFileSync(`/proc/${holder.pid}/status`, 'utf8'))
-      if (ended || waited > 10_000) {
+      if (ended || waited > 10_000 * patience) {
         holder.kill('SIGKILL')
-        throw new Error(`no throw-away host ${ended ? 'can be made' : 'within 10 s'}: ${output.trim()}`)
+        throw new Error(`no throw-away host ${ended ? 'can be made' : 'in time'}: ${output.trim()}`)
       }
       sleep(2)
     }

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { cidr } from '../netlink-lib/ip.ts'
 import { createNamedNetns, deleteNamedNetns, Netns } from '../netlink-lib/netns.ts'
+import type { LinkSettings } from '../netlink-lib/route/link.ts'
 import { RouteSocket } from '../netlink-lib/route/socket.ts'
 import { createHost, type Host } from './host.ts'
 import { inside } from './inside.ts'
@@ -60,6 +61,25 @@ test('a bridge with a veth port whose peer is born in another namespace', () => 
   })
   expect(ip(host, 'link')).toHaveLength(1)
   expect(container.json(['ip', '-j', 'link'])).toHaveLength(1)
+})
+
+test('settings of a link by address family', () => {
+  using host = createHost()
+  host.sh('ip link add veth-a type veth peer name veth-b')
+  const settings = () => ({
+    arpNotify: host.run(['cat', '/proc/sys/net/ipv4/conf/veth-a/arp_notify']).stdout.trim(),
+    generation: ip(host, 'link', 'show', 'veth-a')[0].inet6_addr_gen_mode,
+  })
+  const set = (changed: LinkSettings) => withRoute(host, (route) => route.setLink(route.getLink('veth-a'), changed))
+  expect(settings()).toEqual({ arpNotify: '0', generation: 'eui64' })
+  set({ arpNotify: true })
+  expect(settings()).toEqual({ arpNotify: '1', generation: 'eui64' })
+  set({ linkLocal: false })
+  expect(settings()).toEqual({ arpNotify: '1', generation: 'none' })
+  set({ arpNotify: false, linkLocal: true })
+  expect(settings()).toEqual({ arpNotify: '0', generation: 'eui64' })
+  host.run(['ip', 'link', 'set', 'veth-a', 'mtu', '1000']) // less than IPv6 needs
+  expect(() => set({ linkLocal: false })).toThrow('set linkLocal of veth-a: EAFNOSUPPORT')
 })
 
 test('addresses, routes and neighbours of both families', () => {

@@ -180,6 +180,7 @@ function pluginsOf(spec: NetworkSpec, ranges: readonly object[]): object[] {
           bridge,
           ...(internal ? { isGateway: true } : { isDefaultGateway: true, ipMasq: true }),
           hairpinMode: true,
+          ipv6LinkLocal: false, // else a new lab is heard by all others, and a thousand take more than ten times a hundred
           ...(mtu && { mtu }),
           ...(isolated && { portIsolation: true }),
           ipam,

@@ -12,7 +12,7 @@ import { forgetCommands } from './lab-file/background.ts'
 import { forgetLab, type Lab, type LabAttachment, listLabs } from './labs.ts'
 import { releaseNetwork } from './networks.ts'
 import { delNetwork, isOwnList } from './runtime.ts'
-import { forgetShapes, lossyLinks } from './shaping.ts'
+import { forgetShapes, hasShapeTable } from './shaping.ts'
 
 /** How labs go: one, or a thousand at the cost of one wait of the kernel. The caller holds the lock. */
 
@@ -61,7 +61,7 @@ export function removeLabs(labs: readonly Lab[], host: Host, { lingering = false
 /** Where nf_tables cannot be asked, nothing of it can be there. */
 function hasShapes(host: Host): boolean {
   try {
-    return lossyLinks(host).length > 0
+    return hasShapeTable(host)
   } catch (error) {
     if (error instanceof KernelError) return false
     throw error

@@ -152,8 +152,18 @@ function readQdiscs(end: End): Shaping {
   const root = rootQdisc(end)
   if (root?.owner !== 'us') return {}
   if (!root.lateness) return { bucket: root.bucket }
-  const child = end.site.netlink.request(getChildQdisc(end.link))[0]
-  return { lateness: root.lateness, bucket: child && qdiscIn(child).bucket }
+  return { lateness: root.lateness, bucket: readChildBucket(end) }
+}
+
+/** The bucket below netem, which has nothing there when only a delay was asked for. */
+function readChildBucket({ site, link }: End): TokenBucket | undefined {
+  try {
+    const [reply] = site.netlink.request(getChildQdisc(link))
+    return reply && qdiscIn(reply).bucket
+  } catch (error) {
+    if (isKernelError(error, 'ENOENT')) return undefined
+    throw error
+  }
 }
 
 /** A rule without a condition loses everything. */
@@ -239,6 +249,10 @@ export function clearShape({ inner, outer }: Cable): void {
 function deleteChains(netfilter: NetfilterSocket, names: readonly string[]): void {
   const there = new Set(netfilter.listChains(table).map(({ name }) => name))
   netfilter.transaction(names.filter((name) => there.has(name)).map((name) => deleteChain(table, name)))
+  deleteEmptyTable(netfilter)
+}
+
+function deleteEmptyTable(netfilter: NetfilterSocket): void {
   if (netfilter.findTable(table)?.use === 0) netfilter.transaction([deleteTable(table)])
 }
 
@@ -252,6 +266,9 @@ export function unshape(lab: string, ifName: string): void {
 
 /** Names of the host's links that lose packets on purpose. */
 export const lossyLinks = (host: Host): string[] => host.netfilter.listChains(table).flatMap(({ name }) => name ?? [])
+
+/** Whether anything of a host's links loses packets, or did: before Linux 6.16 a chain goes with its link, the table stays. */
+export const hasShapeTable = (host: Host): boolean => host.netfilter.findTable(table) !== undefined
 
 /** Takes away the chains of the host whose links went without us. */
 export function clearGoneShapes(host: Host): void {
@@ -277,6 +294,7 @@ export function forgetShapes(lab: string, host: Host): void {
     else deleteChains(there.netfilter, [end.link.name])
   }
   if (gone.some((name) => shaped.includes(name))) deleteChains(host.netfilter, gone)
+  else deleteEmptyTable(host.netfilter)
 }
 
 function openIfThere(lab: string): Site | undefined {

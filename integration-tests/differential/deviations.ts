@@ -199,6 +199,27 @@ export const deviations: readonly Deviation[] = [
     elsewhere: true,
   },
 
+  {
+    subject: "IPv6 of a bridge's port on the host",
+    reference: 'on, with a link-local address; router advertisements are refused',
+    ours: 'off: `disable_ipv6` is 1, and there is nothing to refuse',
+    why: 'The host speaks by the bridge, and what a new port says of itself all others of the bridge would hear.',
+    path: /^host \/ links \/ host end of .* \/ sysctls \/ ipv6 (disable_ipv6|accept_ra)$/,
+    when: (reference, ours) => reference === '0' && ours !== '0',
+    seenIn: ['bridge: named bridge', 'bridge: host that has accept_ra 2'],
+    elsewhere: true,
+  },
+  {
+    subject: 'neighbours of an IPv6 address that was asked for',
+    reference: 'go on sending to the MAC of an earlier owner for a minute, as those of an IPv4 address do',
+    ours: 'are told: `ndisc_notify` is 1, and the MAC is set once more when the port is up',
+    why: 'What the kernel says when a link comes up is lost, as the port passes nothing yet.',
+    path: /^c\d \/ links \/ eth\d \/ sysctls \/ ipv6 ndisc_notify$/,
+    when: (reference, ours) => reference === '0' && ours === '1',
+    seenIn: of('bridge', 'static addresses of both families'),
+    elsewhere: true,
+  },
+
   // Routes
   {
     subject: 'scope of routes without any gateway',

@@ -1,8 +1,10 @@
 import { flags, type Request } from '../socket.ts'
 import {
+  addressGeneration,
   type BridgePort,
   bridgeData,
   type LinkMessage,
+  linkFamilies,
   linkFlags,
   linkMessage,
   messageTypes,
@@ -88,9 +90,22 @@ export interface LinkSettings {
   readonly alias?: string
   readonly group?: number
   readonly port?: { readonly hairpin?: boolean; readonly isolated?: boolean }
+  /** The sysctl arp_notify: neighbours are told its IPv4 addresses when it comes up and when its MAC is set. */
+  readonly arpNotify?: boolean
+  /** False: it gives itself no IPv6 address (`addrgenmode none`). EAFNOSUPPORT where it has no IPv6 at all. */
+  readonly linkLocal?: boolean
 }
 
 const asFlag = (on: boolean | undefined) => (on === undefined ? undefined : Number(on))
+
+function familiesOf({ arpNotify, linkLocal }: LinkSettings): Buffer | undefined {
+  if (arpNotify === undefined && linkLocal === undefined) return undefined
+  const mode = linkLocal ? addressGeneration.eui64 : addressGeneration.none
+  return linkFamilies.encode({
+    ipv4: arpNotify === undefined ? undefined : { settings: { arpNotify: Number(arpNotify) } },
+    ipv6: linkLocal === undefined ? undefined : { addressGeneration: mode },
+  })
+}
 
 /** The settings as a message body; header flags change only where a setting says so. */
 export function settingsMessage(settings: LinkSettings): LinkMessage {
@@ -118,6 +133,7 @@ export function settingsMessage(settings: LinkSettings): LinkMessage {
       portKind: 'bridge',
       portData: { hairpin: asFlag(settings.port.hairpin), isolated: asFlag(settings.port.isolated) },
     },
+    families: familiesOf(settings),
   }
 }
 

@@ -1,9 +1,17 @@
 import { expect, test } from 'vitest'
 import type { Codec } from '../bytes.ts'
 import { hex } from '../golden-bytes.ts'
-import { bridgeMessage, vethMessage } from './link.ts'
+import { bridgeMessage, settingsMessage, vethMessage } from './link.ts'
 import { toPortVlans, vlanInfos } from './vlan.ts'
-import { addressMessage, linkMessage, neighbourMessage, portVlanMessage, routeMessage, vethData } from './wire.ts'
+import {
+  addressMessage,
+  linkFamilies,
+  linkMessage,
+  neighbourMessage,
+  portVlanMessage,
+  routeMessage,
+  vethData,
+} from './wire.ts'
 
 /** Both directions. What iproute2 6.1 sends is told by strace; it leaves NLA_F_NESTED (8000) away where we set it. */
 function golden<T extends object>(codec: Codec<T>, bytes: Buffer, value: T): void {
@@ -45,6 +53,24 @@ test('port settings: ip link set X type bridge_slave hairpin on isolated on', ()
       info: { portKind: 'bridge', portData: { hairpin: 1, isolated: 1 } },
     },
   )
+})
+
+test('settings by family: ip link set X addrgenmode none; arp_notify, which ip(8) cannot set', () => {
+  const bytes = hex(`
+    00 00 0000 07000000 00000000 00000000
+    2000 1a00                               # IFLA_AF_SPEC
+      1000 0280                             # AF_INET, nested
+        0c00 0180                           # IFLA_INET_CONF, nested
+          0800 1600 01000000                # IPV4_DEVCONF_ARP_NOTIFY
+      0c00 0a80                             # AF_INET6, nested
+        0500 0800 01 000000                 # IFLA_INET6_ADDR_GEN_MODE: IN6_ADDR_GEN_MODE_NONE
+  `)
+  const settings = settingsMessage({ arpNotify: true, linkLocal: false })
+  expect(linkMessage.encode({ index: 7, ...settings })).toEqual(bytes)
+  const families = { ipv4: { settings: { arpNotify: 1 } }, ipv6: { addressGeneration: 1 } }
+  expect(linkFamilies.decode(linkMessage.decode(bytes).families!)).toEqual(families)
+  expect(linkFamilies.encode(families)).toEqual(settings.families)
+  expect(settingsMessage({ up: true }).families).toBeUndefined()
 })
 
 test('a veth pair with the peer in another namespace: ip link add vx mtu 1400 type veth peer name vy mtu 1400 netns FD', () => {

@@ -93,6 +93,9 @@ const linkInfo = attributes(
   others,
 )
 
+/** Bytes as they lie in the message, not copied: every link has them, and hardly anybody looks into them. */
+const unread: Codec<Buffer> = { encode: (value) => value, decode: (bytes) => bytes }
+
 export const linkMessage = message(
   linkHeader,
   attributes(
@@ -106,6 +109,7 @@ export const linkMessage = message(
       operState: [16, u8], // IFLA_OPERSTATE, RFC 2863
       info: [18, linkInfo], // IFLA_LINKINFO
       alias: [20, cString], // IFLA_IFALIAS
+      families: [26, unread], // IFLA_AF_SPEC: linkFamilies in what is sent; what is received is laid out otherwise
       group: [27, u32], // IFLA_GROUP
       netnsFd: [28, u32], // IFLA_NET_NS_FD
       extensionMask: [29, u32], // IFLA_EXT_MASK
@@ -117,6 +121,16 @@ export const linkMessage = message(
   ),
 )
 export type LinkMessage = Decoded<typeof linkMessage>
+
+/** What is set of a link by address family, in IFLA_AF_SPEC (inet_set_link_af, inet6_set_link_af). */
+export const linkFamilies = later(() =>
+  attributes({
+    ipv4: [2, attributes({ settings: [1, attributes({ arpNotify: [22, u32] })] })], // AF_INET, IFLA_INET_CONF, IPV4_DEVCONF_ARP_NOTIFY
+    ipv6: [10, attributes({ addressGeneration: [8, u8] })], // AF_INET6, IFLA_INET6_ADDR_GEN_MODE
+  }),
+)
+/** IN6_ADDR_GEN_MODE_* */
+export const addressGeneration = { eui64: 0, none: 1 } as const
 
 /** struct bridge_vlan_info */
 const vlanInfo = struct({ flags: u16, id: u16 })

@@ -1,5 +1,14 @@
-import { type BridgePort, bridgeData, type LinkMessage, linkFlags, vethData } from '../../netlink-lib/route/wire.ts'
+import {
+  addressGeneration,
+  type BridgePort,
+  bridgeData,
+  type LinkMessage,
+  linkFamilies,
+  linkFlags,
+  vethData,
+} from '../../netlink-lib/route/wire.ts'
 import { host, isSame, type Place, toolOf } from './place.ts'
+import { sysctlCommand } from './sysctl.ts'
 import { option, phrase, word } from './words.ts'
 
 /* `ip link`. */
@@ -84,13 +93,35 @@ function vethText(place: Place, near: LinkMessage, far: LinkMessage, other: Plac
 const portSettings = ({ hairpin, isolated }: BridgePort): string =>
   phrase('type bridge_slave', onOff('hairpin', hairpin), onOff('isolated', isolated))
 
-export function setLink(ip: string, message: LinkMessage, names: Names): string {
+/** What is set by address family: of IPv4's settings ip(8) knows none, but sysctl(8) does. */
+export function familySettings({ families }: LinkMessage): { arpNotify?: number; addressGeneration?: number } {
+  const { ipv4, ipv6 } = families ? linkFamilies.decode(families) : {}
+  return { ...ipv4?.settings, ...ipv6 }
+}
+
+const nameOfGeneration = (value: number | undefined): string | undefined =>
+  Object.entries(addressGeneration).find(([, mode]) => mode === value)?.[0]
+
+export function setLink(place: Place, message: LinkMessage, names: Names): string {
   const { index, name, netnsFd, info } = message
   const rename = index && name !== undefined ? option('name', name) : undefined
-  const place = netnsFd === undefined ? undefined : names.behind(netnsFd).name
+  const target = index ? names.link(index) : (name ?? '')
+  const other = netnsFd === undefined ? undefined : names.behind(netnsFd).name
   const port = info?.portKind === 'bridge' && info.portData ? portSettings(info.portData) : undefined
-  const target = word(index ? names.link(index) : (name ?? ''))
-  return phrase(`${ip} link set`, target, settings(message, names), rename, option('netns', place), port)
+  const { arpNotify, addressGeneration: generation } = familySettings(message)
+  const settingsOfLink = phrase(
+    settings(message, names),
+    rename,
+    option('netns', other),
+    port,
+    option('addrgenmode', nameOfGeneration(generation)),
+  )
+  const commands = [
+    arpNotify !== undefined && sysctlCommand(place, ['ipv4', 'conf', target, 'arp_notify'], String(arpNotify)),
+    (arpNotify === undefined || settingsOfLink !== '') &&
+      phrase(`${toolOf(place, 'ip')} link set`, word(target), settingsOfLink),
+  ]
+  return commands.filter((command) => command !== false).join(' && ')
 }
 
 /** Names besides its own; `property` is what ip(8) calls them. */

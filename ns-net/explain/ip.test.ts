@@ -71,6 +71,15 @@ describe('links', () => {
     expect(told(newLink(linkMessage.encode({ index: 3, name: 'wan' })))).toBe('ip link set eth0 name wan')
   })
 
+  test('changed for one family, which ip(8) or sysctl(8) does', () => {
+    expect(set({ linkLocal: false }, web)).toBe('ip -n web link set eth0 addrgenmode none')
+    expect(set({ linkLocal: true })).toBe('ip link set eth0 addrgenmode eui64')
+    expect(set({ arpNotify: true }, web)).toBe('ip netns exec web sysctl -qw net.ipv4.conf.eth0.arp_notify=1')
+    expect(set({ up: true, arpNotify: false })).toBe(
+      'sysctl -qw net.ipv4.conf.eth0.arp_notify=0 && ip link set eth0 up',
+    )
+  })
+
   test('given other names, which are taken away again', () => {
     const given = addAltName(link, 'the-one')
     expect(told(given, web)).toBe('ip -n web link property add dev eth0 altname the-one')

@@ -40,7 +40,7 @@ export function ipCommand(place: Place, request: Request, names: Names): string 
     case messageTypes.newLink:
     case messageTypes.setLink: {
       const message = linkMessage.decode(body)
-      return sent & flags.create ? addLink(place, message, names) : setLink(ip, message, names)
+      return sent & flags.create ? addLink(place, message, names) : setLink(place, message, names)
     }
     case messageTypes.deleteLink:
       return deleteLink(ip, linkMessage.decode(body), names)

@@ -17,11 +17,13 @@ import {
   routeTypes,
 } from '../../netlink-lib/route/wire.ts'
 import { flags, type NetlinkSocket, type Request } from '../../netlink-lib/socket.ts'
+import { findSysctl, type SysctlName } from '../../netlink-lib/sysctl.ts'
 import { findLink, imageOf, inOrder, isUp, type LinkImage, listLinks } from './images.ts'
 import { ipCommand } from './ip.ts'
-import type { Names } from './ip-link.ts'
+import { familySettings, type Names } from './ip-link.ts'
 import { type Place, type Places, toolOf } from './place.ts'
 import { addAddress, adding, type LinkThere, message, recreate, restoreRoutes } from './recreate-link.ts'
+import { sysctlCommand } from './sysctl.ts'
 import { word } from './words.ts'
 
 /* The commands that take back what a message of rtnetlink is about to do, by what is there before. */
@@ -79,7 +81,21 @@ function undoNewLink({ body, flags: sent = 0 }: Request, context: Context): stri
   if (sent & flags.create) return [`${toolOf(place, 'ip')} link del ${word(asked.name ?? '')}`]
   const present = findLink(netlink, asked.index || (asked.name ?? ''))
   if (!present) return []
-  return undoSettings(asked, { place, names, image: places.run(place, () => imageOf(netlink, present)) })
+  const image = places.run(place, () => imageOf(netlink, present))
+  return [...undoSettings(asked, { place, names, image }), ...undoFamilies(asked, image.link, context)]
+}
+
+/** What is set by address family, as the sysctls that tell it. */
+function undoFamilies(asked: LinkMessage, { name = '' }: LinkMessage, { place, places }: Context): string[] {
+  const { arpNotify, addressGeneration } = familySettings(asked)
+  const keys: SysctlName[] = [
+    ...(arpNotify === undefined ? [] : [['ipv4', 'conf', name, 'arp_notify']]),
+    ...(addressGeneration === undefined ? [] : [['ipv6', 'conf', name, 'addr_gen_mode']]),
+  ]
+  return keys.flatMap((key) => {
+    const before = places.run(place, () => findSysctl(key))
+    return before === undefined ? [] : [sysctlCommand(place, key, before)]
+  })
 }
 
 /** Of one link, or of a group. */

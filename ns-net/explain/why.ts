@@ -1,6 +1,7 @@
 import type { Change } from '../../netlink-lib/journal.ts'
 import { elementsMessage, families, messageTypes as nftTypes } from '../../netlink-lib/nftables/messages.ts'
 import {
+  addressGeneration,
   addressMessage,
   type LinkMessage,
   linkFlags,
@@ -12,6 +13,7 @@ import {
 } from '../../netlink-lib/route/wire.ts'
 import { flags, type Request } from '../../netlink-lib/socket.ts'
 import type { SysctlName } from '../../netlink-lib/sysctl.ts'
+import { familySettings } from './ip-link.ts'
 import { readRestoration } from './iptables.ts'
 import { host, isSame, type Place } from './place.ts'
 import { tableOf } from './undo-nft.ts'
@@ -48,15 +50,14 @@ const sysctlReasons: Readonly<Record<string, string>> = {
   accept_ra: 'no lab may configure the host',
   accept_dad: 'no wait for other owners of it',
   enhanced_dad: 'hears its own question as such',
-  arp_notify: 'neighbours learn of a new owner',
   route_localnet: 'ports published at 127.0.0.1 too',
-  disable_ipv6: 'IPv6 is wanted here',
   keep_addr_on_down: 'addresses outlive a link down',
 }
 
 function sysctlReason(name: SysctlName, value: string): string {
   const key = name.at(-1) ?? ''
   if (key === 'accept_dad' && value === '1') return 'somebody else may have it'
+  if (key === 'disable_ipv6') return value === '1' ? 'a port has no use for IPv6' : 'IPv6 is wanted here'
   return sysctlReasons[key] ?? 'asked for by the network'
 }
 
@@ -100,8 +101,14 @@ function newLinkReason({ info }: LinkMessage, place: Place, peer: Place | undefi
   return isSame(far, host) ? 'a cable' : `a cable, one end in ${far.name}`
 }
 
+function macReason(mac: string, subject: Subject): string {
+  if (subject?.info?.kind === 'bridge') return 'else each new port changes it'
+  return subject?.mac === mac ? 'neighbours hear of it once more' : 'its MAC'
+}
+
 /** Alone in full, with others in a word. */
 function settingsReason(message: LinkMessage, subject: Subject): string {
+  const { arpNotify, addressGeneration: generation } = familySettings(message)
   const { mac, mtu, alias, group, master, info, change = 0, flags: set = 0 } = message
   const isUp = (set & linkFlags.up) !== 0
   const isLo = subject?.name === 'lo'
@@ -113,11 +120,13 @@ function settingsReason(message: LinkMessage, subject: Subject): string {
     alias !== undefined && ['our mark, to find it again', 'our mark'],
     group === 0 && ['complete now', 'complete now'],
     !!group && ['to be deleted together', 'to be deleted together'],
-    mac !== undefined && [subject?.info?.kind === 'bridge' ? 'else each new port changes it' : 'its MAC', 'its MAC'],
+    mac !== undefined && [macReason(mac, subject), 'its MAC'],
     mtu !== undefined && ['the longest packet that passes', 'longest packet'],
     master !== undefined && [master ? 'plugged into the bridge' : 'out of the bridge', master ? 'plugged in' : 'out'],
     info?.portData?.hairpin === 1 && ['a lab may reach its own ports', 'may reach itself'],
     info?.portData?.isolated === 1 && ['ports that do not see each other', 'isolated'],
+    arpNotify === 1 && ['neighbours learn of a new owner', 'told to neighbours'],
+    generation === addressGeneration.none && ['a lab of IPv4 says nothing of IPv6', 'no IPv6'],
   ]
   const found = reasons.filter((each) => each !== false)
   return found.length === 1

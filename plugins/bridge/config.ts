@@ -33,6 +33,8 @@ export interface BridgeConf {
   readonly disableContainerInterface: boolean
   /** IPv6 duplicate address detection, which ADD then waits for. */
   readonly enabledad: boolean
+  /** False: a container with IPv4 addresses only gets no IPv6 link-local address either. */
+  readonly ipv6LinkLocal: boolean
   readonly ipam: Ipam | undefined
   readonly dns: Dns | undefined
 }
@@ -51,11 +53,12 @@ const plain: Omit<BridgeConf, 'ipam'> = {
   mac: undefined,
   vlan: 0,
   vlanTrunk: [],
-  preserveDefaultVlan: false,
+  preserveDefaultVlan: true,
   macspoofchk: false,
   portIsolation: false,
   disableContainerInterface: false,
   enabledad: false,
+  ipv6LinkLocal: true,
   dns: undefined,
 }
 
@@ -102,11 +105,12 @@ export function parseBridge(request: Request): BridgeConf {
     mac: requestedMac(request),
     vlan: config.get('vlan')?.integer(0, 4094) ?? 0,
     vlanTrunk: config.list('vlanTrunk', parseTrunk),
-    preserveDefaultVlan: flag('preserveDefaultVlan'),
+    preserveDefaultVlan: config.get('preserveDefaultVlan')?.boolean() ?? true,
     macspoofchk: flag('macspoofchk'),
     portIsolation: flag('portIsolation'),
     disableContainerInterface,
     enabledad: flag('enabledad'),
+    ipv6LinkLocal: config.get('ipv6LinkLocal')?.boolean() ?? true,
     ipam,
     dns: requestedDns(request),
   }

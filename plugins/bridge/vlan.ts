@@ -15,13 +15,11 @@ export function portVlans({ vlan, vlanTrunk }: BridgeConf): PortVlan[] {
 /** Puts a port into its VLANs; the ones it was born with (VLAN 1) go first, unless they are to be kept. */
 export function setPortVlans(host: Host, port: Link, conf: BridgeConf): void {
   if (!usesVlans(conf)) return
-  // A pure trunk keeps VLAN 1 as its native one.
-  const native = conf.vlan === 0 ? [{ first: 1, last: 1, pvid: true, untagged: true }] : []
   if (!conf.preserveDefaultVlan) {
     const present = host.route.listPortVlans(port)
     if (present.length > 0) host.route.deletePortVlans(port, present)
   }
-  host.route.addPortVlans(port, [...native, ...portVlans(conf)])
+  host.route.addPortVlans(port, portVlans(conf))
 }
 
 /**
@@ -50,17 +48,16 @@ export function ensureVlanGateway(host: Host, bridge: Link, conf: BridgeConf): L
   return gateway
 }
 
+/** The numbers from first to last. */
+const numbers = ({ first, last }: PortVlan): number[] => Array.from({ length: last - first + 1 }, (_, i) => first + i)
+
 /** Throws naming the first VLAN that the port should be in and is not. */
 export function checkPortVlans(host: Host, port: Link, conf: BridgeConf): void {
-  const present = host.route.listPortVlans(port)
-  for (const { first, last, pvid, untagged } of portVlans(conf)) {
-    const found = present.some(
-      (vlan) => vlan.first <= first && vlan.last >= last && (!pvid || (vlan.pvid && vlan.untagged === untagged)),
-    )
-    if (!found)
-      throw new CniError(
-        codes.checkFailed,
-        `CHECK: "${port.name}" is not in VLAN ${first === last ? first : `${first}-${last}`}`,
-      )
+  // The kernel tells each VLAN of a range for itself.
+  const present = new Map(host.route.listPortVlans(port).flatMap((vlan) => numbers(vlan).map((id) => [id, vlan])))
+  for (const wanted of portVlans(conf)) {
+    const isIn = (vlan?: PortVlan) => vlan && (!wanted.pvid || (vlan.pvid && vlan.untagged === wanted.untagged))
+    const missing = numbers(wanted).find((id) => !isIn(present.get(id)))
+    if (missing !== undefined) throw new CniError(codes.checkFailed, `CHECK: "${port.name}" is not in VLAN ${missing}`)
   }
 }
