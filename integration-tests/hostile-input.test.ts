@@ -352,6 +352,20 @@ test('a result that the version cannot tell', () => {
   expect(links()).toEqual(before)
 })
 
+test('a document of a million levels is refused, and so is one that ends inside of them', () => {
+  using host = fortress()
+  const deep = '['.repeat(1_000_000)
+  for (const document of [`{"deep":${deep}${deep.replaceAll('[', ']')}}`, deep]) {
+    writeFileSync(host.file('/run/deep'), document)
+    const variables = Object.entries(rightEnvironment).map(([name, value]) => `${name}=${value}`)
+    const call = ['/usr/bin/env', '-i', ...variables, 'CNI_COMMAND=ADD', `${plugins}/bridge`]
+    const { status, stdout } = host.run(['/bin/sh', '-c', 'exec "$@" </run/deep', 'sh', ...call], {
+      expectFailure: true,
+    })
+    expect([status, parsed(stdout)?.code]).toEqual([1, 6])
+  }
+})
+
 test('a key with control characters', () => {
   using host = fortress()
   const { stderr } = callWith(host, 'bridge', { CNI_COMMAND: 'ADD' }, { ...l2, 'isGateway\u001b': true, 'mtu\n': 1 })
