@@ -41,7 +41,7 @@ test('installs executables before the configuration, and not twice; --cleanup ta
   await eventually('configuration', () => node.log.at(-1)?.event === 'configuration written')
   const installed = [...readdirSync(executables), 'flannel', '.before-ns-net/portmap'].sort()
   expect(executablesOf(node)).toEqual(installed)
-  expect(host.run(['readlink', `${binDir}/ptp`]).stdout).toBe('ns-net\n')
+  expect(host.run(['readlink', `${binDir}/ptp`]).stdout).toBe('ns-net-plugins\n')
   expect(host.run([`${binDir}/portmap`], { expectFailure: 'maybe' }).stderr).toContain('portmap')
   expect(node.log.map(({ event }) => event)).toEqual([
     'started',
@@ -52,11 +52,12 @@ test('installs executables before the configuration, and not twice; --cleanup ta
     'configuration written',
   ])
 
-  const inode = statSync(host.file(`${binDir}/ns-net`)).ino
+  const inodes = () => ['ns-net', 'ns-net-plugins'].map((name) => statSync(host.file(`${binDir}/${name}`)).ino)
+  const atFirst = inodes()
   node.agent().kill('SIGTERM')
   node.startAgent('--install-from', executables, '--bin-dir', binDir)
   await eventually('second start', () => node.log.filter(({ event }) => event === 'started').length === 2)
-  expect(statSync(host.file(`${binDir}/ns-net`)).ino).toBe(inode)
+  expect(inodes()).toEqual(atFirst)
   const ended = once(node.agent(), 'exit')
   node.agent().kill('SIGTERM')
   await ended
