@@ -54,21 +54,18 @@ export function linkPrograms(target, programs) {
   mkdirSync(join(root, 'dist'), { recursive: true })
   // A new folder each time: of a file that .incbin names, zig's cache sees only the path.
   const folder = mkdtempSync(join(root, 'dist/.bytecode-'))
-  try {
-    const made = (name) => join(folder, name)
-    link(made('compiler'), ['engine/compiler.c', ...engine])
-    const entries = [...new Set(Object.values(programs))]
-    const symbols = new Map(entries.map((entry, n) => [entry, `code${n}`]))
-    for (const [entry, symbol] of symbols) {
-      bundle(entry, '--target=browser', '--define', 'NS_NET_ENGINE=true', `--outfile=${made(`${symbol}.js`)}`)
-      writeFileSync(made(symbol), run(made('compiler'), [], { input: readFileSync(made(`${symbol}.js`)) }))
-    }
-    writeFileSync(made('code.s'), assembly(folder, [...symbols.values()]))
-    writeFileSync(made('programs.c'), listOf(Object.entries(programs), symbols))
-    link(target, ['engine/main.c', ...engine, made('programs.c'), made('code.s')])
-  } finally {
-    rmSync(folder, { recursive: true })
+  process.once('exit', () => rmSync(folder, { recursive: true })) // also when a step gives up
+  const made = (name) => join(folder, name)
+  link(made('compiler'), ['engine/compiler.c', ...engine])
+  const entries = [...new Set(Object.values(programs))]
+  const symbols = new Map(entries.map((entry, n) => [entry, `code${n}`]))
+  for (const [entry, symbol] of symbols) {
+    bundle(entry, '--target=browser', '--define', 'NS_NET_ENGINE=true', `--outfile=${made(`${symbol}.js`)}`)
+    writeFileSync(made(symbol), run(made('compiler'), [], { input: readFileSync(made(`${symbol}.js`)) }))
   }
+  writeFileSync(made('code.s'), assembly(folder, [...symbols.values()]))
+  writeFileSync(made('programs.c'), listOf(Object.entries(programs), symbols))
+  link(target, ['engine/main.c', ...engine, made('programs.c'), made('code.s')])
 }
 
 function assembly(folder, symbols) {
