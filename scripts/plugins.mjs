@@ -54,7 +54,13 @@ export function linkPrograms(target, programs) {
   mkdirSync(join(root, 'dist'), { recursive: true })
   // A new folder each time: of a file that .incbin names, zig's cache sees only the path.
   const folder = mkdtempSync(join(root, 'dist/.bytecode-'))
-  process.once('exit', () => rmSync(folder, { recursive: true })) // also when a step gives up
+  const clear = () => rmSync(folder, { recursive: true, force: true })
+  process.once('exit', clear) // where a step gives up, nothing below is reached
+  linkIn(folder, target, programs)
+  clear()
+}
+
+function linkIn(folder, target, programs) {
   const made = (name) => join(folder, name)
   link(made('compiler'), ['engine/compiler.c', ...engine])
   const entries = [...new Set(Object.values(programs))]
