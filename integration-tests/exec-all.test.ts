@@ -89,6 +89,11 @@ test('what the first lab says comes at once; a signal ends the command in each',
   using host = createHost()
   addLabs(host)
   const inside = () => labs.filter((lab) => host.run(['ip', 'netns', 'pids', lab]).stdout !== '')
+  // Not before: a process is inside a moment before it becomes the command.
+  const asleep = () =>
+    labs.filter(
+      (lab) => host.sh(`cat /dev/null $(ip netns pids ${lab} | sed 's|.*|/proc/&/comm|')`).stdout === 'sleep\n',
+    )
   const running = host.start([
     `${executables}/ns-net`,
     'exec',
@@ -100,7 +105,7 @@ test('what the first lab says comes at once; a signal ends the command in each',
   ])
   const text = await new Promise((resolve) => running.stdout!.once('data', (bytes) => resolve(String(bytes))))
   expect(text).toBe('api-server  begun\n')
-  await until('all of them run', () => inside().length === 3)
+  await until('all of them run', () => asleep().length === 3)
   const ended = new Promise((resolve) => running.on('close', resolve))
   let rest = ''
   running.stdout!.on('data', (bytes) => (rest += bytes))
