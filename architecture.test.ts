@@ -123,6 +123,19 @@ test('what every plugin loads imports no costly package', () => {
   expect(wrong).toEqual([])
 })
 
+/** The engine of the plugins has nothing of Node (engine/README.md). Of these files only ns-net loads what is named. */
+const onlyInNsNet = ['netlink-lib/packet.ts']
+
+test('what plugins load imports nothing of Node', () => {
+  const wrong = sources
+    .filter(({ path }) => /^(engine|netlink-lib|config|ipam|nat|plugins)\//.test(path) && !isTest(path))
+    .filter(({ path }) => !onlyInNsNet.includes(path))
+    .flatMap(({ path, imports }) =>
+      imports.filter((name) => name.startsWith('node:')).map((name) => `${path}: ${name}`),
+    )
+  expect(wrong).toEqual([])
+})
+
 test('files are named for what they hold', () => {
   const vague = /^(index|utils?|helpers?|common|manager|misc)(\.test)?\.ts$/
   expect(sources.map(({ path }) => path).filter((path) => vague.test(basename(path)))).toEqual([])

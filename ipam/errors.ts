@@ -23,7 +23,7 @@ export class IpamError extends Error {
   }
 }
 
-/** Symbolic errno of a failed node:fs call or system call: `ENOENT`. */
+/** Symbolic errno of a failed system call: `ENOENT`. */
 export function codeOf(error: unknown): string | undefined {
   const code = error instanceof Error && 'code' in error ? error.code : undefined
   return typeof code === 'string' ? code : undefined

@@ -88,6 +88,12 @@ export function writeFile(path: string, text: string, flags: number, mode?: numb
   write(file.fd, text, path)
 }
 
+/** Writes a file beside it that then takes its place, so that nobody finds none or half of one. */
+export function replaceFile(path: string, text: string): void {
+  writeFile(`${path}.new`, text, openFlags.create | openFlags.truncate)
+  renameFile(`${path}.new`, path)
+}
+
 /** Cuts an open file to its first bytes. */
 export function cut(fd: number, length: number, path: string): void {
   checked(libc.ftruncate(fd, length), 'cut', path)
@@ -163,7 +169,7 @@ export function deleteFile(path: string): void {
   if (errno !== ENOENT) throw new KernelError('delete', path, errno)
 }
 
-/** Another file that has the new name already is replaced, so that nobody finds none or half of one. */
+/** Another file that has the new name already is replaced. */
 export function renameFile(path: string, newPath: string): void {
   checked(libc.rename(path, newPath), 'rename', path)
 }

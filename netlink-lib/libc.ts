@@ -6,7 +6,7 @@ import { KernelError } from './errors.ts'
  * package, and in ns-net's by bun's own foreign function interface, which starts in a tenth of the time; then nothing is
  * loaded before the first call.
  */
-// Defined by scripts/build.mjs: how we were compiled.
+// How we were compiled: defined by scripts/build.mjs and scripts/plugins.mjs.
 declare const NS_NET_IMAGE: boolean | undefined
 declare const NS_NET_ENGINE: boolean | undefined
 declare const engine: Engine

@@ -4,7 +4,7 @@ import { errnoCode } from './errors.ts'
 /*
  * Another program, run to its end without a shell: in the plugins' executable by the engine, elsewhere by node:child_process.
  */
-declare const NS_NET_ENGINE: boolean | undefined // defined by scripts/build.mjs
+declare const NS_NET_ENGINE: boolean | undefined // defined by scripts/plugins.mjs
 declare const engine: Engine
 
 export interface Program {

@@ -25,14 +25,11 @@ import { constants as os, tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isMain, root } from './install.mjs'
-import { findProgram } from './private-host.mjs'
+import { findProgram, refusedExit } from './private-host.mjs'
 
 const scripts = fileURLToPath(new URL('.', import.meta.url)).replace(/\/$/, '')
 const cache = join(root, 'node_modules/.cache/debian-kernel')
 const metapackage = 'linux-image-amd64' // always depends on the newest kernel of the release
-
-/** What a process ends with when no such machine can be made here. */
-export const refusedExit = 5
 
 /** Thrown with the one sentence that says why there is no such machine here and what to do about it. */
 class Refusal extends Error {}

@@ -1,4 +1,5 @@
 import fs from 'node:fs'
+import { ownImages } from '../../plugins/contract/delegation.ts'
 
 /*
  * Puts the plugins where the runtime looks for them. Each is written beside its place and renamed: a file that is being
@@ -6,8 +7,6 @@ import fs from 'node:fs'
  * name, the node's own plugins, is kept, for `--cleanup` to put back.
  */
 
-/** The files that the links lead to. */
-const images = ['ns-net', 'ns-net-plugins']
 const aside = '.before-ns-net'
 
 /** Copies what a folder has into another; names of what was not there, or was different. */
@@ -41,8 +40,8 @@ export function removeExecutables(folder: string): string[] {
 }
 
 function isOurs(folder: string, name: string): boolean {
-  if (images.includes(name)) return true
-  return fs.lstatSync(`${folder}/${name}`).isSymbolicLink() && images.includes(fs.readlinkSync(`${folder}/${name}`))
+  if (ownImages.includes(name)) return true
+  return fs.lstatSync(`${folder}/${name}`).isSymbolicLink() && ownImages.includes(fs.readlinkSync(`${folder}/${name}`))
 }
 
 function keepForeign(folder: string, name: string): void {

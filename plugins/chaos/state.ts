@@ -8,7 +8,7 @@ import {
   findNames,
   makeDirectory,
   openFlags,
-  renameFile,
+  replaceFile,
   writeFile,
 } from '../../netlink-lib/files.ts'
 import { withLock } from '../../netlink-lib/flock.ts'
@@ -51,8 +51,7 @@ function read<T>(file: string, otherwise: T): T {
 
 function write(file: string, content: unknown): void {
   makeDirectory(directory, 0o700)
-  writeFile(`${file}.new`, JSON.stringify(content), openFlags.create | openFlags.truncate)
-  renameFile(`${file}.new`, file)
+  replaceFile(file, JSON.stringify(content))
 }
 
 /**

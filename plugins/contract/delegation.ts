@@ -14,11 +14,14 @@ export function findExecutable(type: string, path: readonly string[]): string | 
   return undefined
 }
 
+/** The files that all our executables are; the plugins' names lead to the second. */
+export const ownImages: readonly string[] = ['ns-net', 'ns-net-plugins']
+
 /** True when the file is one of our executables, under whatever name: this one, or the other one beside it. */
 export function isOurExecutable(file: string): boolean {
   const folder = process.execPath.slice(0, process.execPath.lastIndexOf('/'))
   const { device, inode } = statusOf(file)
-  return ['ns-net', 'ns-net-plugins'].some((name) => {
+  return ownImages.some((name) => {
     const own = findStatus(`${folder}/${name}`)
     return own?.device === device && own.inode === inode
   })

@@ -76,7 +76,7 @@ export class Host implements Disposable {
     return this.keep(openMasquerade(backend))
   }
 
-  /** Closes something with this host; for what only one plugin needs, and the others need not load. */
+  /** Closes something with this host; for what only one plugin needs. */
   keep<T extends Disposable>(resource: T): T {
     this.#closing.push(resource)
     return resource

@@ -9,7 +9,7 @@ import type { Plugin } from './plugin.ts'
 import { parseEnvironment } from './request.ts'
 import { newestVersion, specVersions } from './spec-versions.ts'
 
-declare const NS_NET_VERSION: string | undefined // defined by scripts/build.mjs
+declare const NS_NET_VERSION: string | undefined // defined by scripts/bundle.mjs
 
 /**
  * One call of a plugin: reads environment and stdin, carries out the verb, prints once, exits. The only place that

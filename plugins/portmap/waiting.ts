@@ -9,10 +9,8 @@ import {
   exists,
   findNames,
   makeDirectory,
-  openFlags,
   readFile,
-  renameFile,
-  writeFile,
+  replaceFile,
 } from '../../netlink-lib/files.ts'
 
 /*
@@ -39,11 +37,8 @@ export const isWaiting = (attachment: Attachment): boolean => exists(fileOf(atta
 
 export function wait(claim: WaitingClaim): void {
   const { network, containerId, ifName } = claim.attachment
-  const file = fileOf(claim.attachment)
   makeDirectory(`${root}/${containerId}`)
-  const text = JSON.stringify({ ...claim, attachment: { network, containerId, ifName } })
-  writeFile(`${file}.new`, text, openFlags.create | openFlags.truncate)
-  renameFile(`${file}.new`, file)
+  replaceFile(fileOf(claim.attachment), JSON.stringify({ ...claim, attachment: { network, containerId, ifName } }))
 }
 
 /** Forgets a claim, and the folders with the last one. Absent is done. */
